@@ -1,1 +1,1 @@
-"""To be written."""
+"""The `gputopo` command: thin, one file a subcommand, heavy imports inside the commands."""

@@ -1,0 +1,2 @@
+def topo() -> None:
+    """x."""

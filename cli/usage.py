@@ -1,0 +1,35 @@
+"""How a subcommand tells the user of a mistake: one line on standard error, exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import typer
+
+from topology.catalogue import load_machine
+from topology.errors import TopologyError
+from topology.machines import Machine
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the errors that bad input causes into one line and exit code 2."""
+    try:
+        yield
+    except (TopologyError, OSError) as error:
+        print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object and nothing else on standard output."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def read_machine(reference: str) -> Machine:
+    """Load a machine by file or shipped name; raises TopologyError or OSError."""
+    return load_machine(Path(reference) if Path(reference).exists() else reference)
