@@ -1,0 +1,1 @@
+"""The plugin watcher's registration; generated code only."""

@@ -1,0 +1,1 @@
+"""The plugin watcher's registration v1; generated code only."""

@@ -1,0 +1,1 @@
+"""PodResources: which pod holds which device; generated code only."""
