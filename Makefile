@@ -1,0 +1,53 @@
+# Everything a newcomer needs; nothing but Python 3.11 and make has to be there.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+# Two workers on two cores; PYTEST_WORKERS=0 runs in one process, for a debugger.
+PYTEST_WORKERS ?= 2
+
+.PHONY: help install demo test lint format proto lock clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): locks/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gputopo needs Python 3.11 or newer; $(PYTHON) is older (set PYTHON=...)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: $(STAMP)  ## set up .venv with the command .venv/bin/gputopo
+
+demo: install  ## the main job on an embedded cluster; ARGS="--nodes 20 --pods 100" passes options on
+	$(BIN)/gputopo demo $(ARGS)
+
+test: install  ## all tests; ARGS="-k quality" passes options on
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(ARGS)
+
+lint: install  ## formatting, lint, types, layers, docstrings, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/interrogate --quiet topology runtime mock_nvml deviceplugin scheduler embedded cli tests
+	$(BIN)/typos
+
+format: install  ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: install  ## generate the gRPC code anew from proto/
+	$(BIN)/python proto/generate.py
+
+lock:  ## resolve the dependencies anew (needs uv); --upgrade by ARGS
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --group dev pyproject.toml -o locks/dev.txt $(ARGS)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  pyproject.toml -o locks/runtime.txt $(ARGS)
+
+clean:  ## remove what was made here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
