@@ -126,7 +126,7 @@ def test_method_paths_are_kubelets() -> None:
         for module in (v1beta1, podresources, registration)
         for service in module.DESCRIPTOR.services_by_name.values()
     }
-    assert METHODS == actual
+    assert actual == METHODS
 
 
 def test_packages_share_one_descriptor_pool() -> None:
