@@ -1,0 +1,44 @@
+"""`gputopo extender`: the scheduler's daemon. Flags win over the environment, that over the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from cli.usage import one_line_errors
+
+
+def extender(
+    *,
+    config: Path | None = typer.Option(None, help="A YAML file with the settings."),
+    kubeconfig: str | None = typer.Option(None, help="Default: the pod's service account."),
+    resource: str | None = typer.Option(None, help="The resource that is placed."),
+    host: str | None = typer.Option(None, help="Where kube-scheduler reaches the verbs."),
+    port: int | None = typer.Option(None, help="The port of the verbs; 0 takes a free one."),
+    ops_host: str | None = typer.Option(None, help="Where metrics and health are served."),
+    ops_port: int | None = typer.Option(None, help="The port of metrics and health."),
+    log_level: str | None = typer.Option(None, help="debug, info, warning or error."),
+) -> int:
+    """Answer kube-scheduler's filter and bind with GPU sets.
+
+    Each option can be set as GPUTOPO_<OPTION> too, for example GPUTOPO_OPS_PORT.
+    """
+    from runtime.settings import load_settings
+    from scheduler.main import run
+    from scheduler.settings import ExtenderSettings
+
+    flags = {
+        "kubeconfig": kubeconfig,
+        "resource": resource,
+        "host": host,
+        "port": port,
+        "ops_host": ops_host,
+        "ops_port": ops_port,
+        "log_level": log_level,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    with one_line_errors():
+        settings = load_settings(ExtenderSettings, config, os.environ, given)
+    return run(settings)
