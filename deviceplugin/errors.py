@@ -1,0 +1,70 @@
+"""What can go wrong in the device plugin.
+
+PluginError(Exception)
+├── AllocationError(ValueError)  kubelet's question has no answer; reaches kubelet as a gRPC status
+│   ├── RequestError             the question contradicts itself
+│   ├── UnknownDeviceError       a device id that this node does not have
+│   ├── UnhealthyDeviceError     a GPU that has failed
+│   ├── HeldDeviceError          a GPU that another live pod has
+│   └── StrictRefusalError       a strict pod cannot have its exact set
+├── RegistrationError            kubelet cannot be told of the plugin
+└── PodResourcesError            kubelet does not say who holds what
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class PluginError(Exception):
+    """The root of this package's errors."""
+
+
+class AllocationError(PluginError, ValueError):
+    """A question of kubelet that has no answer."""
+
+
+class RequestError(AllocationError):
+    """The question contradicts itself."""
+
+
+class UnknownDeviceError(AllocationError):
+    """`uuid` is no GPU of this node."""
+
+    def __init__(self, uuid: str) -> None:
+        super().__init__(f"no GPU {uuid!r} on this node")
+        self.uuid = uuid
+
+
+class UnhealthyDeviceError(AllocationError):
+    """`uuid` has failed and must not be given out."""
+
+    def __init__(self, uuid: str) -> None:
+        super().__init__(f"GPU {uuid} is unhealthy")
+        self.uuid = uuid
+
+
+class HeldDeviceError(AllocationError):
+    """`uuid` is with the live pod `holder` (``namespace/name``, "" if it is not known which)."""
+
+    def __init__(self, uuid: str, holder: str = "") -> None:
+        super().__init__(f"GPU {uuid} is held by pod {holder}" if holder else f"GPU {uuid} is held")
+        self.uuid = uuid
+        self.holder = holder
+
+
+class StrictRefusalError(AllocationError):
+    """A strict pod cannot have the set it was bound with. `drift` names the reason."""
+
+    def __init__(self, wanted: Iterable[str] | None, drift: str) -> None:
+        named = ", ".join(wanted) if wanted is not None else "a set that is not known"
+        super().__init__(f"the pod is strict and cannot have {named}: {drift}")
+        self.drift = drift
+
+
+class RegistrationError(PluginError):
+    """kubelet refused the plugin, or its socket cannot be used."""
+
+
+class PodResourcesError(PluginError):
+    """kubelet's PodResources did not answer in time or refused."""

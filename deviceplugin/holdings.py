@@ -1,0 +1,97 @@
+"""What kubelet says each pod holds: the answer of PodResources List, reduced to one resource."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import grpc
+import msgspec
+
+from deviceplugin.errors import PodResourcesError
+from deviceplugin.podresources.v1 import api_pb2, api_pb2_grpc
+
+# kubelet re-creates its socket when it restarts; the default back-off of gRPC (1 s doubling to
+# 120 s) would keep us away from it for long.
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class PodHoldings(msgspec.Struct, frozen=True):
+    """The GPUs of one pod's containers, in kubelet's order; empty where a container has none."""
+
+    key: str
+    containers: dict[str, tuple[str, ...]]
+
+    def uuids(self) -> tuple[str, ...]:
+        """Return all GPUs of the pod, each once."""
+        return tuple(dict.fromkeys(uuid for held in self.containers.values() for uuid in held))
+
+
+class Holdings(msgspec.Struct, frozen=True):
+    """All pods that kubelet has admitted or is admitting, by ``namespace/name``."""
+
+    pods: dict[str, PodHoldings] = {}
+
+    def holders(self) -> Mapping[str, str]:
+        """Map each GPU that is with a pod to that pod's key."""
+        return {uuid: pod.key for pod in self.pods.values() for uuid in pod.uuids()}
+
+
+def read_holdings(pods: Iterable[api_pb2.PodResources], resource: str) -> Holdings:
+    """Reduce kubelet's answer to one resource.
+
+    A resource may have several entries in a container, one for each NUMA node.
+    """
+    return Holdings(
+        {
+            f"{pod.namespace}/{pod.name}": PodHoldings(
+                key=f"{pod.namespace}/{pod.name}",
+                containers={
+                    container.name: tuple(
+                        uuid
+                        for devices in container.devices
+                        if devices.resource_name == resource
+                        for uuid in devices.device_ids
+                    )
+                    for container in pod.containers
+                },
+            )
+            for pod in pods
+        }
+    )
+
+
+class PodResources:
+    """kubelet's PodResources service on a unix socket.
+
+    `list` has a side effect inside kubelets before 1.38: while an Allocate is in flight it may
+    make kubelet forget that allocation. Only `deviceplugin.admission.Desk` calls it, which knows.
+    """
+
+    def __init__(self, socket: str, resource: str) -> None:
+        self._resource = resource
+        self._channel = grpc.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS)
+        self._stub = api_pb2_grpc.PodResourcesListerStub(self._channel)
+
+    def list(self, timeout: float) -> Holdings:
+        """Ask kubelet; raises PodResourcesError after `timeout` seconds or when it refuses."""
+        try:
+            answer = self._stub.List(api_pb2.ListPodResourcesRequest(), timeout=timeout)
+        except grpc.RpcError as error:
+            raise PodResourcesError(_said(error)) from error
+        return read_holdings(answer.pod_resources, self._resource)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._channel.close()
+
+
+def _said(error: grpc.RpcError) -> str:
+    # Every error that a stub raises is a Call too; the library's types do not say so.
+    call = cast("grpc.Call", error)
+    return f"{call.code().name}: {call.details()}"
