@@ -53,6 +53,15 @@ class Container(msgspec.Struct, frozen=True, rename="camel"):
     restart_policy: str | None = None
 
 
+class Toleration(msgspec.Struct, frozen=True):
+    """Which taint a pod does not mind; no key with operator Exists means any."""
+
+    key: str | None = None
+    operator: str | None = None
+    value: str | None = None
+    effect: str | None = None
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     """What a pod wants."""
 
@@ -61,6 +70,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str | None = None
     scheduler_name: str | None = None
     node_selector: dict[str, str] | None = None
+    tolerations: tuple[Toleration, ...] | None = None
     priority: int | None = None
     preemption_policy: str | None = None
 
