@@ -1,0 +1,1 @@
+"""kube-scheduler's part in the embedded cluster: queue, own filters, extender calls, binding."""

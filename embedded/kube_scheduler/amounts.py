@@ -1,0 +1,72 @@
+"""What pods ask for and nodes have, as whole numbers: CPU in 1/1000 core, memory in bytes. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Final
+
+from runtime.objects import Container, Pod
+from runtime.quantity import parse_quantity
+
+Amounts = dict[str, int]
+PODS: Final = "pods"
+CPU: Final = "cpu"
+
+
+def read_amounts(quantities: Mapping[str, str | int | float] | None) -> Amounts:
+    """Read quantities, rounded up to whole units (CPU to 1/1000 core).
+
+    >>> read_amounts({"cpu": "1500m", "memory": "1Ki", "nvidia.com/gpu": "4"})
+    {'cpu': 1500, 'memory': 1024, 'nvidia.com/gpu': 4}
+    """
+    return {
+        name: math.ceil(Fraction(parse_quantity(quantity)) * (1000 if name == CPU else 1))
+        for name, quantity in (quantities or {}).items()
+    }
+
+
+def request_of(pod: Pod) -> Amounts:
+    """Return what kube-scheduler counts for a pod.
+
+    The greater of what runs for good (containers and sidecars) and of any one init step (with
+    the sidecars started before it), and one of `pods`.
+    """
+    running: Amounts = {}
+    highest: Amounts = {}
+    for container in pod.spec.init_containers or ():
+        wanted = _wanted_by(container)
+        if container.restart_policy == "Always":
+            _add(running, wanted)
+            _raise(highest, running)
+        else:
+            _raise(highest, _sum(running, wanted))
+    for container in pod.spec.containers:
+        _add(running, _wanted_by(container))
+    _raise(highest, running)
+    return {**highest, PODS: 1}
+
+
+def _wanted_by(container: Container) -> Amounts:
+    """Return the container's requests; what only has a limit is requested up to it."""
+    resources = container.resources
+    if resources is None:
+        return {}
+    return {**read_amounts(resources.limits), **read_amounts(resources.requests)}
+
+
+def _add(total: Amounts, more: Amounts) -> None:
+    for name, amount in more.items():
+        total[name] = total.get(name, 0) + amount
+
+
+def _sum(first: Amounts, second: Amounts) -> Amounts:
+    total = dict(first)
+    _add(total, second)
+    return total
+
+
+def _raise(highest: Amounts, other: Amounts) -> None:
+    for name, amount in other.items():
+        highest[name] = max(highest.get(name, 0), amount)

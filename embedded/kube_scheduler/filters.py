@@ -1,0 +1,87 @@
+"""kube-scheduler's own filters, as far as the pods of a demo use them, and its choice. Pure.
+
+The texts are kube-scheduler's, so that `kubectl describe` reads as people know it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+
+from embedded.kube_scheduler.amounts import CPU, PODS, Amounts
+from embedded.kube_scheduler.cache import NodeInfo
+from runtime.objects import Node, Pod, Taint, Toleration
+
+_REFUSING_EFFECTS = ("NoSchedule", "NoExecute")
+
+
+def refuse_node(info: NodeInfo, pod: Pod, request: Amounts) -> str | None:
+    """Return why the node cannot take the pod, None if it can."""
+    node = info.node
+    if node is None:
+        return "node(s) were not found"
+    if node.spec.unschedulable:
+        return "node(s) were unschedulable"
+    if not is_ready(node):
+        return "node(s) were not ready"
+    for taint in node.spec.taints or ():
+        if taint.effect in _REFUSING_EFFECTS and not tolerates(pod, taint):
+            return f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}"
+    labels = node.metadata.labels or {}
+    if any(labels.get(key) != value for key, value in (pod.spec.node_selector or {}).items()):
+        return "node(s) didn't match Pod's node affinity/selector"
+    for name, amount in sorted(request.items()):
+        if amount > 0 and info.left(name) < amount:
+            return "Too many pods" if name == PODS else f"Insufficient {name}"
+    return None
+
+
+def is_ready(node: Node) -> bool:
+    """Tell whether the node's Ready condition is True."""
+    return any(
+        each.type == "Ready" and each.status == "True" for each in node.status.conditions or ()
+    )
+
+
+def tolerates(pod: Pod, taint: Taint) -> bool:
+    """Tell whether one of the pod's tolerations covers the taint."""
+    return any(_covers(toleration, taint) for toleration in pod.spec.tolerations or ())
+
+
+def _covers(toleration: Toleration, taint: Taint) -> bool:
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.operator == "Exists":
+        return toleration.key in ("", None, taint.key)
+    return toleration.key == taint.key and (toleration.value or "") == (taint.value or "")
+
+
+def choose_node(infos: Iterable[NodeInfo], request: Amounts) -> str:
+    """Return the node that would be least allocated with the pod on it; ties go to the first name.
+
+    As NodeResourcesFit's LeastAllocated: the mean share that stays free of what the pod asks for.
+    """
+
+    def rank(info: NodeInfo) -> tuple[Fraction, str]:
+        asked = [name for name in request if name != PODS] or [CPU]
+        free = [
+            Fraction(info.left(name) - request.get(name, 0), info.allocatable[name])
+            for name in asked
+            if info.allocatable.get(name)
+        ]
+        assert info.node is not None  # noqa: S101 -- refuse_node let it pass
+        return (-sum(free, Fraction(0)) / max(len(free), 1), info.node.metadata.name)
+
+    return min(rank(info) for info in infos)[1]
+
+
+def describe_refusal(total: int, reasons: Mapping[str, str] | Sequence[str]) -> str:
+    """Return the text of a PodScheduled condition, in kube-scheduler's words.
+
+    >>> describe_refusal(3, ["Insufficient cpu", "Too many pods", "Too many pods"])
+    '0/3 nodes are available: 1 Insufficient cpu, 2 Too many pods.'
+    """
+    texts = reasons.values() if isinstance(reasons, Mapping) else reasons
+    counted = sorted(f"{count} {text}" for text, count in Counter(texts).items())
+    return f"0/{total} nodes are available: {', '.join(counted) or 'none exists'}."
