@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from runtime.errors import ApiError, UnreachableError
@@ -89,7 +89,7 @@ class AioKubeClient:
 
     async def watch_lines(
         self, path: str, query: Query | None = None, inactivity_timeout: float = 150.0
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the lines of a watch as they come; closing the iterator closes the stream.
 
         Fails with UnreachableError after `inactivity_timeout` seconds without a byte.
