@@ -8,7 +8,9 @@ PluginError(Exception)
 │   ├── HeldDeviceError          a GPU that another live pod has
 │   └── StrictRefusalError       a strict pod cannot have its exact set
 ├── RegistrationError            kubelet cannot be told of the plugin
-└── PodResourcesError            kubelet does not say who holds what
+├── PodResourcesError            kubelet does not say who holds what
+├── NvmlError                    a call of NVML failed: its code and name
+└── DiscoveryError               no topology can be made of what NVML and sysfs say
 """
 
 from __future__ import annotations
@@ -68,3 +70,21 @@ class RegistrationError(PluginError):
 
 class PodResourcesError(PluginError):
     """kubelet's PodResources did not answer in time or refused."""
+
+
+class NvmlError(PluginError):
+    """A call of NVML failed. `code` is NVML's, `name` its word for it (``GPU_IS_LOST``).
+
+    `call` names what was asked, `detail` what else there is to say.
+    """
+
+    def __init__(self, code: int, name: str, call: str = "", detail: str = "") -> None:
+        where = f"NVML {call}: " if call else "NVML: "
+        super().__init__(f"{where}{name} ({code})" + (f": {detail}" if detail else ""))
+        self.code = code
+        self.name = name
+        self.call = call
+
+
+class DiscoveryError(PluginError):
+    """NVML does not answer at all, or its answers contradict each other."""
