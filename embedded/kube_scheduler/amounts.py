@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Final
 
 from runtime.objects import Container, Pod
-from runtime.quantity import parse_quantity
+from runtime.quantity import parse_count, parse_milli
 
 Amounts = dict[str, int]
 PODS: Final = "pods"
@@ -22,7 +20,7 @@ def read_amounts(quantities: Mapping[str, str | int | float] | None) -> Amounts:
     {'cpu': 1500, 'memory': 1024, 'nvidia.com/gpu': 4}
     """
     return {
-        name: math.ceil(Fraction(parse_quantity(quantity)) * (1000 if name == CPU else 1))
+        name: parse_milli(quantity) if name == CPU else parse_count(quantity)
         for name, quantity in (quantities or {}).items()
     }
 

@@ -13,8 +13,9 @@ from runtime.objects import Node, Pod
 class NodeInfo:
     """One node as the filters see it."""
 
-    def __init__(self, node: Node | None) -> None:
-        self.node = node
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.node: Node | None = None
         self.allocatable: Amounts = {}
         self.requested: Amounts = {}
         self.requests: dict[str, Amounts] = {}
@@ -53,6 +54,10 @@ class ClusterCache:
         """Return the nodes that exist, by name."""
         return [info for _, info in sorted(self._nodes.items()) if info.node is not None]
 
+    def pods(self) -> set[str]:
+        """Return the UIDs of the pods that count, but for those only assumed."""
+        return set(self._where) - self._assumed
+
     def set_node(self, node: Node) -> None:
         """Take a node's newest object."""
         self._info(node.metadata.name).update(node)
@@ -88,7 +93,7 @@ class ClusterCache:
             self.remove_pod(uid)
 
     def _info(self, name: str) -> NodeInfo:
-        return self._nodes.setdefault(name, NodeInfo(None))
+        return self._nodes.setdefault(name, NodeInfo(name))
 
     def _place(self, uid: str, node: str, request: Amounts) -> None:
         before = self._where.get(uid)

@@ -70,8 +70,7 @@ def choose_node(infos: Iterable[NodeInfo], request: Amounts) -> str:
             for name in asked
             if info.allocatable.get(name)
         ]
-        assert info.node is not None  # noqa: S101 -- refuse_node let it pass
-        return (-sum(free, Fraction(0)) / max(len(free), 1), info.node.metadata.name)
+        return (-sum(free, Fraction(0)) / max(len(free), 1), info.name)
 
     return min(rank(info) for info in infos)[1]
 

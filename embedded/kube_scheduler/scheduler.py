@@ -1,0 +1,258 @@
+"""kube-scheduler's loop: one pod at a time through filters and extender, bound in the background.
+
+What it does as the real one (1.36 with our configuration): only pods that name it, own filters
+before the extender, the extender only for pods that ask for the managed resource, the chosen node
+assumed at once, bind concurrent, forget and retry on error, a PodScheduled condition written only
+when its text changes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import structlog
+
+from embedded.kube_scheduler.amounts import request_of
+from embedded.kube_scheduler.board import Board, WaitingPod
+from embedded.kube_scheduler.cache import NodeInfo
+from embedded.kube_scheduler.extender import Extender, ExtenderError
+from embedded.kube_scheduler.filters import choose_node, describe_refusal, refuse_node
+from embedded.kube_scheduler.queue import Backoff
+from runtime.errors import KubeError
+from runtime.kube import KubeClient
+from runtime.objects import Node
+from runtime.reflector import Reflector
+
+_log = structlog.get_logger("kube-scheduler")
+
+# kube-scheduler binds in a goroutine each; 16 threads are more than 12 nodes ever fill.
+_BINDERS: Final = 16
+_STATUS_TIMEOUT: Final = 5.0
+# A pod that waits may be looked at again at most this often (seconds); kube-scheduler's 1 to 10.
+DEFAULT_BACKOFF: Final = Backoff(initial=0.5, maximum=4.0)
+
+
+class Scheduler:
+    """The scheduler of an embedded cluster, over its API server and the extender."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        extender: Extender,
+        *,
+        resource: str,
+        scheduler_name: str,
+        backoff: Backoff = DEFAULT_BACKOFF,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._extender = extender
+        self._resource = resource
+        self.board = Board(scheduler_name, backoff, clock)
+        self._pods = Reflector(
+            client,
+            "/api/v1/pods",
+            dict[str, Any],
+            _PodSink(self.board),
+            name="kube-scheduler pods",
+            last_pause=1.0,
+        )
+        self._nodes = Reflector(
+            client,
+            "/api/v1/nodes",
+            Node,
+            _NodeSink(self.board),
+            name="kube-scheduler nodes",
+            last_pause=1.0,
+        )
+        self._binders = ThreadPoolExecutor(_BINDERS, thread_name_prefix="binder")
+        self._binding = 0
+        self._written: dict[str, str] = {}
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (
+                ("kube-scheduler nodes", self._nodes.run),
+                ("kube-scheduler pods", self._pods.run),
+                ("kube-scheduler loop", self._loop),
+            )
+        ]
+
+    def start(self) -> None:
+        """Start the watches and the loop."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the loop and the watches; binds under way are finished."""
+        self.board.close()
+        self._pods.stop()
+        self._nodes.stop()
+        for thread in self._threads:
+            thread.join(10)
+        self._binders.shutdown(wait=True, cancel_futures=True)
+        self._extender.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is tried or bound, nor will be until something happens."""
+        return self._binding == 0 and self.board.idle
+
+    def pending_reasons(self) -> dict[str, str]:
+        """Return why each waiting pod (``namespace/name``) waits; "" if not yet tried."""
+        with self.board.changed:
+            return {
+                waiting.pod.key: self.board.refusals.get(uid, "")
+                for uid, waiting in self.board.waiting.items()
+            }
+
+    def _loop(self) -> None:
+        # The first decision must not be made on half of the cluster.
+        while not (self._nodes.synced.wait(0.1) and self._pods.synced.wait(0.1)):
+            if self.board.closed:
+                return
+        while (turn := self.board.take()) is not None:
+            waiting, nodes = turn
+            try:
+                self._schedule(waiting, nodes)
+            except ExtenderError as error:
+                self._fail(waiting, f"running filter on the extender: {error}")
+
+    def _schedule(self, waiting: WaitingPod, nodes: list[NodeInfo]) -> None:
+        pod = waiting.pod
+        request = request_of(pod)
+        reasons: dict[str, str] = {}
+        feasible: dict[str, NodeInfo] = {}
+        with self.board.changed:
+            for info in nodes:
+                reason = refuse_node(info, pod, request)
+                if reason is None:
+                    feasible[info.name] = info
+                else:
+                    reasons[info.name] = reason
+        extended = request.get(self._resource, 0) > 0
+        if extended and feasible:
+            answer = self._extender.filter(waiting.whole, list(feasible))
+            accepted = set(answer.node_names or ())
+            refusals = answer.refusals()
+            for name in set(feasible) - accepted:
+                reasons[name] = refusals.get(name, "node(s) were left out by the extender")
+            feasible = {name: info for name, info in feasible.items() if name in accepted}
+        if not feasible:
+            self._refuse(waiting, describe_refusal(len(nodes), reasons))
+            return
+        with self.board.changed:
+            node = choose_node(feasible.values(), request)
+            self.board.cache.assume(pod.metadata.uid, node, request)
+            self._binding += 1
+        self._binders.submit(self._bind, waiting, node, extended)
+
+    def _bind(self, waiting: WaitingPod, node: str, extended: bool) -> None:
+        meta = waiting.pod.metadata
+        try:
+            if extended:
+                self._extender.bind(meta.namespace, meta.name, meta.uid, node)
+            else:
+                self._client.post(
+                    f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/binding",
+                    _default_binding(waiting, node),
+                    timeout=_STATUS_TIMEOUT,
+                )
+        except (ExtenderError, KubeError) as error:
+            _log.warning("bind failed", pod=waiting.pod.key, node=node, error=str(error))
+            self._fail(waiting, f"binding rejected: {error}")
+        finally:
+            with self.board.changed:
+                self._binding -= 1
+
+    def _refuse(self, waiting: WaitingPod, text: str) -> None:
+        self.board.refuse(waiting.pod.metadata.uid, text)
+        self._write_condition(waiting, "Unschedulable", text)
+
+    def _fail(self, waiting: WaitingPod, text: str) -> None:
+        self.board.fail(waiting.pod.metadata.uid, text)
+        self._write_condition(waiting, "SchedulerError", text)
+
+    def _write_condition(self, waiting: WaitingPod, reason: str, text: str) -> None:
+        """Write PodScheduled=False if it says something new: each write is an event to others."""
+        meta = waiting.pod.metadata
+        said = f"{reason}: {text}"
+        if self._written.get(meta.uid) == said:
+            return
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": reason,
+            "message": text,
+            "lastTransitionTime": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        # The version keeps a late write from the status of a pod that was bound meanwhile.
+        body = {
+            "metadata": {"resourceVersion": meta.resource_version},
+            "status": {"conditions": [condition]},
+        }
+        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
+        try:
+            self._client.patch(path, body, timeout=_STATUS_TIMEOUT)
+        except KubeError as error:
+            _log.info("condition not written", pod=waiting.pod.key, error=str(error))
+        else:
+            self._written[meta.uid] = said
+
+
+class _PodSink:
+    """Pods to the board. A list replaces all, so what it lacks is gone."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def listed(self, objects: tuple[dict[str, Any], ...], /) -> None:
+        there = {_uid(whole) for whole in objects}
+        for uid in self._board.known_pods() - there:
+            self._board.remove_pod(uid)
+        for whole in objects:
+            self._board.set_pod(whole)
+
+    def changed(self, obj: dict[str, Any], /) -> None:
+        self._board.set_pod(obj)
+
+    def deleted(self, obj: dict[str, Any], /) -> None:
+        self._board.remove_pod(_uid(obj))
+
+
+class _NodeSink:
+    """Nodes to the board."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def listed(self, objects: tuple[Node, ...], /) -> None:
+        for name in self._board.known_nodes() - {node.metadata.name for node in objects}:
+            self._board.remove_node(name)
+        for node in objects:
+            self._board.set_node(node)
+
+    def changed(self, obj: Node, /) -> None:
+        self._board.set_node(obj)
+
+    def deleted(self, obj: Node, /) -> None:
+        self._board.remove_node(obj.metadata.name)
+
+
+def _uid(whole: dict[str, Any]) -> str:
+    meta = whole.get("metadata")
+    return str(meta.get("uid", "")) if isinstance(meta, dict) else ""
+
+
+def _default_binding(waiting: WaitingPod, node: str) -> dict[str, Any]:
+    meta = waiting.pod.metadata
+    return {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
