@@ -48,10 +48,14 @@ class PodPlan(msgspec.Struct, frozen=True):
 
 
 class MachineFacts(msgspec.Struct, frozen=True):
-    """What the pods' demands may rely on: a machine's GPU model and count."""
+    """What the pods' demands may rely on: a machine's GPU model and count.
+
+    `linked` is the size of a set that is known to be fully linked by NVLink, 0 if there is none.
+    """
 
     model: str
     gpus: int
+    linked: int = 0
 
 
 def render_pod(plan: PodPlan, resource: str = RESOURCE) -> dict[str, Any]:
@@ -126,8 +130,8 @@ def _draw_demands(
         machine = dice.choice([each for each in machines if each.gpus >= gpus])
         return {GPU_MODEL_KEY: machine.model}
     if roll < 0.16 and gpus > 1:
-        # Every machine's GPUs hang together at least by the sockets' link, the two words below.
-        return {MIN_LINK_KEY: dice.choice(("SYS", "NODE") if gpus == 2 else ("SYS",))}
+        linked = any(each.linked >= gpus for each in machines)
+        return {MIN_LINK_KEY: "NV" if linked else "SYS"}
     if roll < 0.36:
         return {PROFILE_KEY: dice.choice(_PROFILES)}
     return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from embedded.workload import MachineFacts, render_pod, synthetic_pods
 from topology.wire import GPU_MODEL_KEY
 
-MACHINES = [MachineFacts("Tesla V100", 8), MachineFacts("NVIDIA A100", 4)]
+MACHINES = [MachineFacts("Tesla V100", 8, 4), MachineFacts("NVIDIA A100", 4)]
 
 
 def test_a_seed_gives_the_same_pods() -> None:
