@@ -1,0 +1,22 @@
+"""What can be wrong with a mock.
+
+MockError(Exception)
+└── FaultError(ValueError)  a scripted fault breaks the format: source and place
+"""
+
+from __future__ import annotations
+
+
+class MockError(Exception):
+    """The root of this package's errors."""
+
+
+class FaultError(MockError, ValueError):
+    """A fault is malformed. `source` names the script, `place` the entry (``[3].kind``)."""
+
+    def __init__(self, source: str, place: str, problem: str) -> None:
+        where = f"{source}: {place}" if place else source
+        super().__init__(f"{where}: {problem}")
+        self.source = source
+        self.place = place
+        self.problem = problem
