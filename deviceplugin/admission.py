@@ -175,7 +175,7 @@ def promised_uuids(
 
 
 def live_holders(
-    holdings: Holdings, pods: Mapping[str, Pod], *, besides: str | None
+    holdings: Holdings, pods: Mapping[str, Pod], *, besides: Collection[str]
 ) -> dict[str, str]:
     """Map each GPU to the other live pod that kubelet shows with it.
 

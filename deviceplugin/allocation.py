@@ -54,6 +54,7 @@ class Drift(StrEnum):
     NOT_OFFERED = "not_offered"  # kubelet does not offer one of its GPUs, or another pod has it
     UNHEALTHY = "unhealthy"  # one of its GPUs has failed since the pod was bound
     MUST_INCLUDE = "must_include"  # kubelet insists on a GPU outside the set
+    BAD_REQUEST = "bad_request"  # the question contradicts itself: kubelet is left to choose
 
 
 class Request(msgspec.Struct, frozen=True):
