@@ -53,8 +53,8 @@ PCIE_RATE: Final = {3: 12.0, 4: 24.0, 5: 48.0, 6: 96.0}
 UNKNOWN_PCIE_GEN: Final = 3
 
 # What of the slot's rate is left when a ring's worst hop has this level. SYS is measured: 10 on
-# V100 (gen 3) and 20 on A100 (gen 4, nccl-tests issue 178): 5/6 of the slot. The levels between are ours: each
-# step through a switch or bridge costs a little, so that nearer is always better.
+# V100 (gen 3) and 20 on A100 (gen 4, nccl-tests issue 178), 5/6 of the slot. The levels between
+# are ours: each step through a switch or bridge costs a little, so that nearer is always better.
 PCIE_EFFICIENCY: Final = {
     Level.PIX: 0.92,
     Level.PXB: 0.90,

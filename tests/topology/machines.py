@@ -32,7 +32,11 @@ def machine_class(machine: Machine) -> TopologyClass:
     Where NVLinks hide the PCIe level and nothing uncovers it: NODE inside a NUMA node, else SYS.
     """
     compute, gen = next(
-        ((cc, gen) for words, cc, gen in _BOARDS if re.search(words, f"{machine.name} {machine.model}", re.I)),
+        (
+            (cc, gen)
+            for words, cc, gen in _BOARDS
+            if re.search(words, f"{machine.name} {machine.model}", re.IGNORECASE)
+        ),
         ("", 0),
     )
     numa = tuple(
@@ -45,11 +49,7 @@ def machine_class(machine: Machine) -> TopologyClass:
         switch=tuple(0 if machine.nvlink.nvswitch else -1 for _ in range(count)),
         pcie=tuple(
             tuple(
-                level
-                if level is not None
-                else Level.NODE
-                if numa[i] == numa[j]
-                else Level.SYS
+                level if level is not None else Level.NODE if numa[i] == numa[j] else Level.SYS
                 for j, level in enumerate(row)
             )
             for i, row in enumerate(machine.levels)
@@ -107,42 +107,40 @@ def pairs_among(members: str) -> tuple[str, ...]:
 
 
 def draw_dgx1v() -> TopologyClass:
-    """The hybrid cube mesh of V100s, labels as the reference allocator's tests have them."""
-    double = dict.fromkeys("03 04 12 15 23 47 56 67".split(), 2)
-    single = dict.fromkeys("01 02 13 26 37 45 46 57".split(), 1)
+    """Draw the hybrid cube mesh of V100s, labelled as the reference allocator's tests have it."""
+    double = dict.fromkeys(["03", "04", "12", "15", "23", "47", "56", "67"], 2)
+    single = dict.fromkeys(["01", "02", "13", "26", "37", "45", "46", "57"], 1)
     levels = dict.fromkeys(pairs_among("0123") + pairs_among("4567"), Level.PHB)
-    levels |= dict.fromkeys("01 23 45 67".split(), Level.PIX)
+    levels |= dict.fromkeys(["01", "23", "45", "67"], Level.PIX)
     return drawn_class(8, links=double | single, levels=levels, numa=(0,) * 4 + (1,) * 4)
 
 
 def draw_dgx1p() -> TopologyClass:
-    """The same board with P100s: one link inside each quad and from GPU i to i+4."""
+    """Draw the same board with P100s: one link inside each quad and from GPU i to i+4."""
     links = dict.fromkeys(pairs_among("0123") + pairs_among("4567"), 1)
-    links |= dict.fromkeys("04 15 26 37".split(), 1)
+    links |= dict.fromkeys(["04", "15", "26", "37"], 1)
     levels = dict.fromkeys(pairs_among("0123") + pairs_among("4567"), Level.PHB)
-    levels |= dict.fromkeys("02 13 46 57".split(), Level.PIX)
+    levels |= dict.fromkeys(["02", "13", "46", "57"], Level.PIX)
     return drawn_class(8, links=links, levels=levels, compute="6.0", numa=(0,) * 4 + (1,) * 4)
 
 
 def draw_rtx8000() -> TopologyClass:
-    """Four GPUs in two sockets, bridged across them."""
+    """Draw four GPUs in two sockets, bridged across them."""
     levels = {"01": Level.NODE, "23": Level.NODE}
-    return drawn_class(
-        4, links={"03": 2, "12": 2}, levels=levels, compute="7.5", numa=(0, 0, 1, 1)
-    )
+    return drawn_class(4, links={"03": 2, "12": 2}, levels=levels, compute="7.5", numa=(0, 0, 1, 1))
 
 
 def draw_bridged_pairs() -> TopologyClass:
-    """Eight A100s, each two of them bridged by 12 links, four to a socket."""
+    """Draw eight A100s, each two of them bridged by 12 links, four to a socket."""
     levels = dict.fromkeys(pairs_among("0123") + pairs_among("4567"), Level.NODE)
-    links = dict.fromkeys("01 23 45 67".split(), 12)
+    links = dict.fromkeys(["01", "23", "45", "67"], 12)
     return drawn_class(
         8, links=links, levels=levels, compute="8.0", pcie_gen=4, numa=(0,) * 4 + (1,) * 4
     )
 
 
 def draw_switch(count: int, *, links: int = 18, compute: str = "9.0") -> TopologyClass:
-    """GPUs under one NVSwitch, half of them in each socket."""
+    """Draw GPUs under one NVSwitch, half of them in each socket."""
     half = count // 2
     levels = {
         f"{i:x}{j:x}": Level.NODE if (i < half) == (j < half) else Level.SYS
@@ -161,7 +159,7 @@ def draw_switch(count: int, *, links: int = 18, compute: str = "9.0") -> Topolog
 
 
 def draw_pcie_tree(count: int = 16) -> TopologyClass:
-    """PCIe alone: pairs under one switch, fours under two, eights in a socket."""
+    """Draw PCIe alone: pairs under one switch, fours under two, eights in a socket."""
 
     def level(i: int, j: int) -> Level:
         for width, near in ((2, Level.PIX), (4, Level.PXB), (8, Level.NODE)):
