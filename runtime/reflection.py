@@ -91,7 +91,7 @@ class _Versioned(msgspec.Struct):
     metadata: ObjectMeta = ObjectMeta()
 
 
-class _VersionOnly(msgspec.Struct, rename="camel"):
+class _VersionOnly(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
 
 
