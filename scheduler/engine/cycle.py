@@ -1,0 +1,156 @@
+"""One decision: filter, score, normalise, weigh, shortlist. Deterministic in its arguments."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from scheduler.engine.arrays import FloatArray, IntArray
+from scheduler.engine.decision import Decision, Option, PluginScores, Refusal
+from scheduler.engine.framework import Framework, run_filter, run_score
+from scheduler.engine.profiles import Profile
+from scheduler.engine.request import PodRequest
+from scheduler.engine.view import View
+from scheduler.errors import PluginError
+
+EQUAL: Final = 1e-9
+"""Totals nearer than this are a tie: sums of the same parts in floating point."""
+
+_NONE: Final[IntArray] = np.zeros(0, np.int64)
+
+
+def schedule(
+    framework: Framework,
+    view: View,
+    request: PodRequest,
+    profile: Profile,
+    *,
+    at: float,
+    shortlist: int = 3,
+) -> Decision:
+    """Decide where a pod goes. `at` is the time in seconds, for the record only.
+
+    Raises PluginError if a plugin broke its contract.
+    """
+    view = view.under(profile.policy)
+    for pre_filter in framework.pre_filters:
+        reason = pre_filter.pre_filter(request)
+        if reason is not None:
+            everyone = np.arange(len(view))
+            refusal = Refusal(pre_filter.name, reason, busy=False, places=everyone)
+            return _refused(view, request, profile, at=at, refusals=(refusal,))
+    refusals: list[Refusal] = []
+    accepted = np.arange(len(view))
+    passing = view
+    for plugin in framework.filters:
+        passes = run_filter(plugin, passing, request)
+        if passes.all():
+            continue
+        places = accepted[~passes]
+        refusals.append(Refusal(plugin.name, plugin.reason, plugin.busy, places))
+        kept = np.flatnonzero(passes)
+        accepted = accepted[kept]
+        passing = passing.select(kept)
+        if not len(accepted):
+            could = _could_preempt(view, request, refusals)
+            return _refused(
+                view, request, profile, at=at, refusals=tuple(refusals), could_preempt=could
+            )
+    if not len(accepted):
+        return _refused(view, request, profile, at=at, refusals=())
+    scores = _rate(framework, passing, request, profile)
+    totals = np.zeros(len(passing))
+    for scored in scores:
+        totals += scored.weighted
+    # A node of unknown topology stands behind every other: nothing of ours is known to help there.
+    totals[~passing.annotated] = -1.0
+    options = tuple(
+        _option(framework, passing, place, float(totals[place]), request)
+        for place in _best_places(totals, passing.rank, profile.tolerance, shortlist)
+    )
+    return Decision(
+        request=request,
+        profile=profile.name,
+        at=at,
+        candidates=view.names,
+        unknown=view.unknown,
+        refusals=tuple(refusals),
+        could_preempt=_NONE,
+        accepted=accepted,
+        scores=scores,
+        totals=totals,
+        shortlist=options,
+    )
+
+
+def _rate(
+    framework: Framework, view: View, request: PodRequest, profile: Profile
+) -> tuple[PluginScores, ...]:
+    whole = sum(weight for _, weight in profile.weights)
+    rated = []
+    for name, weight in profile.weights:
+        if weight:
+            raw, scaled = run_score(framework.scores[name], view, request)
+            rated.append(PluginScores(name, weight / whole, raw, scaled))
+    return tuple(rated)
+
+
+def _best_places(totals: FloatArray, rank: IntArray, tolerance: float, count: int) -> list[int]:
+    """Return the best place, and up to `count` - 1 more within the tolerance; ties by name."""
+    best = float(totals.max())
+    near = np.flatnonzero(totals >= best - max(tolerance, EQUAL))
+    if best >= 0:
+        near = near[totals[near] >= 0]
+    chosen: list[int] = []
+    while len(chosen) < count and len(near):
+        top = near[totals[near] >= totals[near].max() - EQUAL]
+        place = int(top[rank[top].argmin()])
+        chosen.append(place)
+        near = near[near != place]
+    return chosen
+
+
+def _option(
+    framework: Framework, view: View, place: int, score: float, request: PodRequest
+) -> Option:
+    choice = framework.reserve.reserve(view, place, request)
+    if choice is None:
+        raise PluginError(framework.reserve.name, f"no set on {view.name(place)}, which passed")
+    return Option(view.name(place), score, choice)
+
+
+def _could_preempt(view: View, request: PodRequest, refusals: list[Refusal]) -> IntArray:
+    """Return the refused places that would do if pods of lower priority were gone."""
+    if not request.preempts:
+        return _NONE
+    busy = [refusal.places for refusal in refusals if refusal.busy]
+    if not busy:
+        return _NONE
+    places = np.concatenate(busy)
+    helps = view.lowest_priority[places] < request.priority
+    return places[helps & (view.healthy[places] >= request.demand.count)]
+
+
+def _refused(
+    view: View,
+    request: PodRequest,
+    profile: Profile,
+    *,
+    at: float,
+    refusals: tuple[Refusal, ...],
+    could_preempt: IntArray = _NONE,
+) -> Decision:
+    return Decision(
+        request=request,
+        profile=profile.name,
+        at=at,
+        candidates=view.names,
+        unknown=view.unknown,
+        refusals=refusals,
+        could_preempt=could_preempt,
+        accepted=_NONE,
+        scores=(),
+        totals=np.zeros(0),
+        shortlist=(),
+    )

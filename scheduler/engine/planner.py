@@ -1,0 +1,138 @@
+"""From a request to a claim: decide, hold in filter, fix in bind. Time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from scheduler.engine.assign import name_gpus, split
+from scheduler.engine.cluster import ClusterState
+from scheduler.engine.cycle import schedule
+from scheduler.engine.decision import Decision
+from scheduler.engine.framework import Framework
+from scheduler.engine.profiles import Profile
+from scheduler.engine.request import PodRequest
+from scheduler.engine.reservations import Claim, Stage
+from scheduler.errors import BindError, DemandError
+from topology.wire import PROFILE_KEY
+
+HELD_ELSEWHERE: Final = "an earlier bind of this pod is not settled yet"
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What a pod gets on a node: container -> uuids. Empty where the topology is unknown."""
+
+    uid: str
+    node: str
+    containers: dict[str, tuple[str, ...]]
+    bus_bandwidth_gbs: float = 0.0
+
+    @property
+    def uuids(self) -> frozenset[str]:
+        """Every GPU of the pod."""
+        return frozenset(uuid for uuids in self.containers.values() for uuid in uuids)
+
+
+class Planner:
+    """Decides over a cluster's state with one framework and its profiles."""
+
+    def __init__(
+        self,
+        cluster: ClusterState,
+        framework: Framework,
+        profiles: Mapping[str, Profile],
+        *,
+        default_profile: str,
+        hold_seconds: float,
+        shortlist: int,
+    ) -> None:
+        self.cluster = cluster
+        self._framework = framework
+        self._profiles = {name: framework.check(profile) for name, profile in profiles.items()}
+        self._default = default_profile
+        self._hold_seconds = hold_seconds
+        self._shortlist = shortlist
+
+    def profile_of(self, request: PodRequest) -> Profile:
+        """Return the profile that a pod names, or the default; raises DemandError if unknown."""
+        name = request.profile or self._default
+        profile = self._profiles.get(name)
+        if profile is None:
+            known = ", ".join(sorted(self._profiles))
+            raise DemandError(PROFILE_KEY, f"no profile {name[:40]!r}; there are {known}")
+        return profile
+
+    def decide(self, request: PodRequest, nodes: Sequence[str], *, now: float) -> Decision:
+        """Decide without any side effect."""
+        return schedule(
+            self._framework,
+            self.cluster.view(nodes),
+            request,
+            self.profile_of(request),
+            at=now,
+            shortlist=self._shortlist,
+        )
+
+    def plan(self, request: PodRequest, nodes: Sequence[str], *, now: float) -> Decision:
+        """Decide, and hold the set on the best node in place of what was held for the pod."""
+        claim = self.cluster.claims.get(request.uid)
+        if claim is not None and claim.stage is Stage.HELD:
+            self.cluster.release(request.uid)
+        decision = self.decide(request, nodes, now=now)
+        best = decision.chosen
+        if best is not None and best.choice.uuids:
+            self.cluster.hold(
+                request.uid, best.node, best.choice.uuids, now=now, seconds=self._hold_seconds
+            )
+        return decision
+
+    def fix(self, request: PodRequest, node: str, *, now: float) -> tuple[Grant, str]:
+        """Reserve a set on the node that was picked: the held one if it still stands.
+
+        Returns the grant and how it came about: ``confirmed``, ``chosen`` (there was no plan for
+        this node, or it fell), ``repeated`` or ``unknown`` (no topology, so no set).
+        Raises BindError if the node will not do now, or another bind of the pod is not settled.
+        """
+        claim = self.cluster.claims.get(request.uid)
+        if claim is not None and claim.stage is not Stage.HELD:
+            if claim.node != node:
+                raise BindError(f"{HELD_ELSEWHERE} (node {claim.node})")
+            return self._grant(request, claim), "repeated"
+        if claim is not None and self._stands(request, claim, node):
+            claim = self.cluster.reserve(request.uid, node, claim.uuids, now=now)
+            return self._grant(request, claim), "confirmed"
+        if claim is not None:
+            self.cluster.release(request.uid)
+        best = self.decide(request, [node], now=now)
+        if best.chosen is None:
+            reasons = "; ".join(refusal.reason for refusal in best.refusals)
+            raise BindError(reasons or "node is not in the inventory")
+        if not best.chosen.choice.uuids:
+            return Grant(request.uid, node, {}), "unknown"
+        claim = self.cluster.reserve(request.uid, node, best.chosen.choice.uuids, now=now)
+        return self._grant(request, claim), "chosen"
+
+    def _stands(self, request: PodRequest, claim: Claim, node: str) -> bool:
+        facts = self.cluster.facts(node)
+        if claim.node != node or facts is None or facts.held_back:
+            return False
+        wanted = facts.set_of(claim.uuids)
+        free = self.cluster.free_for(request.uid, node)
+        return wanted.bit_count() == request.demand.count and not wanted & ~free
+
+    def _grant(self, request: PodRequest, claim: Claim) -> Grant:
+        facts = self.cluster.facts(claim.node)
+        if facts is None or facts.hardware is None:
+            raise BindError("node is not in the inventory")
+        union = facts.set_of(claim.uuids)
+        policy = self.profile_of(request).policy
+        tables = self.cluster.sets.tables
+        shares = split(facts.hardware, union, request, policy, tables)
+        return Grant(
+            claim.uid,
+            claim.node,
+            name_gpus(facts.uuids, shares),
+            tables.bandwidth(facts.hardware, union),
+        )

@@ -1,0 +1,216 @@
+"""The best obtainable set of each free set, worked out once and looked up by state number.
+
+For one demand and one policy the answers are arrays over the columns' state numbers, filled when
+a state is first met: a decision over any number of nodes is then one take per array.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from scheduler.engine.arrays import FloatArray, IntArray
+from scheduler.engine.columns import Columns, Hardware
+from scheduler.engine.request import Demand
+from topology.choice import Choice
+from topology.errors import SelectionError
+from topology.gpuset import EMPTY, GpuSet, gpuset, size
+from topology.model import TopologyClass
+from topology.policies import choose
+from topology.profiles import Profile as Policy
+from topology.quality import bus_bandwidth
+from topology.tables import Mix, Tables, tables_for
+
+DEMANDS_KEPT: Final = 128
+"""Demands whose answers are kept, the least recently used goes first: 17 bytes a state each."""
+
+_FIRST: Final = 256
+"""States that a fresh answer has room for."""
+
+
+class SetChoice(msgspec.Struct, frozen=True):
+    """The set on one node: its members, bus bandwidth in GB/s, and loss of what is left."""
+
+    members: GpuSet
+    uuids: tuple[str, ...]
+    bus_bandwidth_gbs: float
+    loss: float
+    pair_score: int
+
+
+UNKNOWN_SET: Final = SetChoice(EMPTY, (), 0.0, 0.0, 0)
+"""What is chosen on a node of unknown topology: nothing, kubelet will."""
+
+
+class ClassTables:
+    """The tables of the classes that were met, for one mix; they stay as long as this does."""
+
+    def __init__(self, mix: Mix) -> None:
+        self.mix = mix
+        self._tables: dict[TopologyClass, Tables] = {}
+        self._ceilings: dict[Hardware, float] = {}
+
+    def of(self, hardware: Hardware) -> Tables:
+        """Return the tables of a machine's class; the first call builds them."""
+        found = self._tables.get(hardware.links)
+        if found is None:
+            found = self._tables[hardware.links] = tables_for(hardware.links, self.mix)
+        return found
+
+    def bandwidth(self, hardware: Hardware, members: GpuSet) -> float:
+        """Return the predicted bus bandwidth of exactly this set in GB/s."""
+        tables = self.of(hardware)
+        if tables.exact:
+            return float(tables.quality[members])
+        return bus_bandwidth(hardware.links, members)
+
+    def ceiling(self, hardware: Hardware) -> float:
+        """Return the best bus bandwidth that any set of the machine has, in GB/s."""
+        found = self._ceilings.get(hardware)
+        if found is None:
+            tables = self.of(hardware)
+            # Machines too large for tables are switched throughout, so the whole is the best.
+            found = (
+                float(tables.quality.max())
+                if tables.exact
+                else bus_bandwidth(hardware.links, tables.everything)
+            )
+            self._ceilings[hardware] = found
+        return found
+
+    def choose(
+        self, hardware: Hardware, free: GpuSet, demand: Demand, policy: Policy
+    ) -> Choice | None:
+        """Return the set that the policy takes out of `free`, None if none will do."""
+        allowed = allowed_set(hardware, demand)
+        if size(GpuSet(free & allowed)) < demand.count:
+            return None
+        try:
+            return choose(
+                self.of(hardware),
+                free,
+                demand.count,
+                profile=policy,
+                min_link=demand.min_link,
+                allowed=allowed,
+            )
+        except SelectionError:
+            return None
+
+
+def allowed_set(hardware: Hardware, demand: Demand) -> GpuSet:
+    """Return the GPUs whose model and memory the demand takes."""
+    return gpuset(
+        position
+        for position, (model, memory) in enumerate(
+            zip(hardware.models, hardware.memory_mib, strict=True)
+        )
+        if demand.takes(model, memory)
+    )
+
+
+class BestSets:
+    """Answers for one demand under one policy, by state number.
+
+    `quality` is the predicted bus bandwidth in GB/s of the chosen set, `loss` what its going
+    costs the rest (0 to 1): both are NaN where no set will do.
+    """
+
+    def __init__(
+        self, columns: Columns, tables: ClassTables, demand: Demand, policy: Policy
+    ) -> None:
+        self._columns = columns
+        self._tables = tables
+        self._demand = demand
+        self._policy = policy
+        self._epoch = columns.epoch
+        self._choices: dict[int, Choice] = {}
+        self._allowed: list[int] = []
+        self._allot(_FIRST)
+
+    def _allot(self, capacity: int) -> None:
+        self._met = np.zeros(capacity, np.bool_)
+        self._quality = np.full(capacity, np.nan)
+        self._loss = np.full(capacity, np.nan)
+
+    def fill(self, states: IntArray) -> None:
+        """Work out what is not known yet of these states; UNKNOWN is not among them."""
+        columns = self._columns
+        if self._epoch != columns.epoch:
+            self._epoch = columns.epoch
+            self._choices = {}
+            self._allot(_FIRST)
+        self._grow(len(columns.state_free))
+        met = self._met.take(states)
+        if met.all():
+            return
+        for state in set(states[~met].tolist()):
+            hardware = columns.hardware_list[columns.state_hardware[state]]
+            free = columns.state_free[state]
+            choice = self._tables.choose(hardware, free, self._demand, self._policy)
+            self._met[state] = True
+            if choice is not None:
+                self._choices[state] = choice
+                self._quality[state] = choice.bus_bandwidth_gbs
+                self._loss[state] = choice.loss
+
+    def _grow(self, states: int) -> None:
+        if states <= len(self._met):
+            return
+        met, quality, loss = self._met, self._quality, self._loss
+        self._allot(max(states, 2 * len(met)))
+        self._met[: len(met)] = met
+        self._quality[: len(met)] = quality
+        self._loss[: len(met)] = loss
+
+    def quality(self, states: IntArray) -> FloatArray:
+        """Return bus bandwidths in GB/s of filled states."""
+        return self._quality.take(states)
+
+    def loss(self, states: IntArray) -> FloatArray:
+        """Return losses of filled states."""
+        return self._loss.take(states)
+
+    def choice(self, state: int) -> Choice | None:
+        """Return the chosen set of a filled state."""
+        return self._choices.get(state)
+
+    def allowed_counts(self) -> IntArray:
+        """Return, by hardware number, how many GPUs the demand takes; the last entry is 0.
+
+        UNKNOWN is -1 and so finds that last entry.
+        """
+        for hardware in self._columns.hardware_list[len(self._allowed) :]:
+            self._allowed.append(size(allowed_set(hardware, self._demand)))
+        return np.array([*self._allowed, 0], np.int64)
+
+
+class SetTables:
+    """The answers of the demands met last, and what is known of each hardware."""
+
+    def __init__(self, columns: Columns, mix: Mix) -> None:
+        self.tables = ClassTables(mix)
+        self._columns = columns
+        self._kept: OrderedDict[tuple[Demand, Policy], BestSets] = OrderedDict()
+        self._ceilings: list[float] = []
+
+    def best(self, demand: Demand, policy: Policy) -> BestSets:
+        """Return the answers for a demand under a policy."""
+        key = (demand, policy)
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = BestSets(self._columns, self.tables, demand, policy)
+            if len(self._kept) > DEMANDS_KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        return found
+
+    def ceilings(self) -> FloatArray:
+        """Return each hardware number's best bus bandwidth in GB/s; UNKNOWN finds 0 at the end."""
+        for hardware in self._columns.hardware_list[len(self._ceilings) :]:
+            self._ceilings.append(self.tables.ceiling(hardware))
+        return np.array([*self._ceilings, 0.0])

@@ -1,0 +1,1 @@
+"""The Kubernetes edge: objects into columns, decisions into Bindings."""

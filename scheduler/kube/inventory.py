@@ -1,0 +1,374 @@
+"""Nodes and pods as the watches tell them -> rows of the cluster's state.
+
+A GPU is free when it is healthy, nobody really has it, and it is promised to nobody: real
+allocations come from the node's state annotation and stay in force until the plugin publishes
+without them (kubelet frees late); promises are the annotations of pods that are bound to the node,
+not finished, and not yet among the real allocations, and this process' own claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from runtime.errors import QuantityError
+from runtime.objects import Node, Pod
+from runtime.quantity import parse_count
+from scheduler.engine.cluster import ClusterState
+from scheduler.engine.columns import NO_PRIORITY, Hardware, NodeFacts, hardware_of
+from scheduler.errors import DemandError
+from scheduler.kube.pods import read_request, wants_gpus
+from topology.errors import WireError
+from topology.gpuset import GpuSet
+from topology.wire import (
+    ASSIGNMENT_KEY,
+    STATE_KEY,
+    TOPOLOGY_KEY,
+    NodeState,
+    decode_assignment,
+    decode_state,
+    decode_topology,
+)
+
+Report = Callable[[str, str, str], None]
+"""Told of each annotation that does not read: kind, name of the object, problem."""
+
+LEARNED_SECONDS = 30.0
+"""How long a node that only a request body showed is kept without the watch confirming it."""
+
+
+class BoundPod(msgspec.Struct, frozen=True):
+    """A pod with GPUs that is bound and not finished. `uuids` is None if its set is not known.
+
+    `count` is how many GPUs it requests, 0 if that does not read.
+    """
+
+    uid: str
+    key: str
+    node: str
+    count: int
+    uuids: frozenset[str] | None
+    priority: int = 0
+
+
+class _NodeRecord:
+    """What is known of a node; `present` is false while only its pods are."""
+
+    __slots__ = (
+        "allocatable",
+        "hardware",
+        "learned",
+        "pods",
+        "present",
+        "raw_state",
+        "raw_topology",
+        "state",
+        "uuids",
+    )
+
+    def __init__(self) -> None:
+        self.present = False
+        self.learned: float | None = None
+        self.raw_topology: str | None = None
+        self.raw_state: str | None = None
+        self.hardware: Hardware | None = None
+        self.uuids: tuple[str, ...] = ()
+        self.state: NodeState | None = None
+        self.allocatable = 0
+        self.pods: dict[str, BoundPod] = {}
+
+
+class Inventory:
+    """Keeps the cluster's state in step with nodes and pods. One event costs microseconds.
+
+    `nodes` and `pods` are the reflectors' sinks.
+    """
+
+    def __init__(self, cluster: ClusterState, resource: str, report: Report) -> None:
+        self._cluster = cluster
+        self._resource = resource
+        self._report = report
+        self._records: dict[str, _NodeRecord] = {}
+        self._bound: dict[str, BoundPod] = {}
+        self._nodes_synced = False
+        self._pods_synced = False
+        self.nodes = _NodeSink(self)
+        self.pods = _PodSink(self)
+
+    @property
+    def synced(self) -> bool:
+        """Whether both first lists have come: before that nothing may be decided."""
+        return self._nodes_synced and self._pods_synced
+
+    def bound(self, uid: str) -> BoundPod | None:
+        """Return a pod that the watch has shown to be bound."""
+        return self._bound.get(uid)
+
+    def knows(self, node: str) -> bool:
+        """Return whether a node is there."""
+        record = self._records.get(node)
+        return record is not None and record.present
+
+    def learn(self, node: Node, now: float) -> None:
+        """Take a node from a request body until the watch shows it, or for a while."""
+        self.take_node(node)
+        self._records[node.metadata.name].learned = now
+
+    def forget_learned(self, now: float) -> None:
+        """Drop the nodes that the watch did not confirm."""
+        stale = [
+            name
+            for name, record in self._records.items()
+            if record.learned is not None and now - record.learned > LEARNED_SECONDS
+        ]
+        for name in stale:
+            self.drop_node(name)
+
+    def take_nodes(self, nodes: tuple[Node, ...]) -> None:
+        """Take a complete list."""
+        names = {node.metadata.name for node in nodes}
+        for name in [name for name in self._records if name not in names]:
+            self.drop_node(name)
+        for node in nodes:
+            self.take_node(node)
+        self._nodes_synced = True
+
+    def take_node(self, node: Node) -> None:
+        """Take a node's new state. One that changes nothing for us costs three comparisons."""
+        meta = node.metadata
+        record = self._records.get(meta.name)
+        if record is None:
+            record = self._records[meta.name] = _NodeRecord()
+        record.learned = None
+        allocatable = self._allocatable(node)
+        raw_topology, raw_state = meta.annotation(TOPOLOGY_KEY), meta.annotation(STATE_KEY)
+        if (
+            record.present
+            and record.raw_topology == raw_topology
+            and record.raw_state == raw_state
+            and record.allocatable == allocatable
+        ):
+            return
+        if record.raw_topology != raw_topology:
+            record.raw_topology = raw_topology
+            self._read_topology(meta.name, record)
+        if record.raw_state != raw_state:
+            record.raw_state = raw_state
+            self._read_state(meta.name, record)
+        record.allocatable = allocatable
+        record.present = True
+        self._write(meta.name, record)
+
+    def drop_node(self, name: str) -> None:
+        """Take a node's end; its pods are remembered until they are gone too."""
+        record = self._records.get(name)
+        if record is None:
+            return
+        self._cluster.drop(name)
+        pods = record.pods
+        del self._records[name]
+        if pods:
+            self._records[name] = left = _NodeRecord()
+            left.pods = pods
+
+    def take_pods(self, pods: tuple[Pod, ...]) -> None:
+        """Take a complete list. Claims of pods that it lacks are left to the binder to settle."""
+        uids = {pod.metadata.uid for pod in pods}
+        for uid in [uid for uid in self._bound if uid not in uids]:
+            self._unbind(uid)
+        for pod in pods:
+            self.take_pod(pod)
+        self._pods_synced = True
+
+    def take_pod(self, pod: Pod) -> None:
+        """Take a pod's new state."""
+        if not wants_gpus(pod, self._resource):
+            return
+        uid = pod.metadata.uid
+        if pod.finished:
+            self.drop_pod(uid)
+            return
+        if not pod.spec.node_name:
+            return
+        known = self._bound.get(uid)
+        bound = self._read_pod(pod, pod.spec.node_name)
+        if known != bound:
+            if known is not None:
+                self._unbind(uid)
+            self._bound[uid] = bound
+            record = self._records.setdefault(bound.node, _NodeRecord())
+            record.pods[uid] = bound
+            self._write(bound.node, record)
+        # From here on the pod's own annotation speaks for its GPUs.
+        self._cluster.release(uid)
+
+    def drop_pod(self, uid: str) -> None:
+        """Take a pod's end."""
+        self._unbind(uid)
+        self._cluster.release(uid)
+
+    def _unbind(self, uid: str) -> None:
+        bound = self._bound.pop(uid, None)
+        if bound is None:
+            return
+        record = self._records[bound.node]
+        del record.pods[uid]
+        if record.present:
+            self._write(bound.node, record)
+        elif not record.pods:
+            del self._records[bound.node]
+
+    def _write(self, name: str, record: _NodeRecord) -> None:
+        if record.present:
+            self._cluster.put(name, judge(record))
+
+    def _allocatable(self, node: Node) -> int:
+        value = (node.status.allocatable or {}).get(self._resource)
+        if value is None:
+            return 0
+        try:
+            return parse_count(value)
+        except QuantityError as error:
+            self._report("node", node.metadata.name, f"allocatable: {error}")
+            return 0
+
+    def _read_topology(self, name: str, record: _NodeRecord) -> None:
+        record.hardware, record.uuids = None, ()
+        if record.raw_topology is None:
+            return
+        try:
+            topology = decode_topology(record.raw_topology)
+        except WireError as error:
+            self._report("node", name, str(error))
+            return
+        record.hardware = hardware_of(topology)
+        record.uuids = tuple(gpu.uuid for gpu in topology.gpus)
+
+    def _read_state(self, name: str, record: _NodeRecord) -> None:
+        record.state = None
+        if record.raw_state is None:
+            return
+        try:
+            record.state = decode_state(record.raw_state)
+        except WireError as error:
+            self._report("node", name, str(error))
+
+    def _read_pod(self, pod: Pod, node: str) -> BoundPod:
+        known = self._bound.get(pod.metadata.uid)
+        if known is not None and known.node == node:
+            # The set and the counts of a bound pod never change.
+            return known
+        uuids: frozenset[str] | None = None
+        raw = pod.metadata.annotation(ASSIGNMENT_KEY)
+        if raw is not None:
+            try:
+                uuids = decode_assignment(raw).uuids()
+            except WireError as error:
+                self._report("pod", pod.key, str(error))
+        try:
+            request = read_request(pod, self._resource)
+            count = request.demand.count if request is not None else 0
+        except DemandError:
+            count = 0
+        return BoundPod(
+            uid=pod.metadata.uid,
+            key=pod.key,
+            node=node,
+            count=count,
+            uuids=uuids,
+            priority=pod.spec.priority or 0,
+        )
+
+
+def judge(record: _NodeRecord) -> NodeFacts:
+    """Return what follows from a node's annotations and bound pods: the rule of this module."""
+    lowest = min((pod.priority for pod in record.pods.values()), default=NO_PRIORITY)
+    no_plugin = record.allocatable <= 0
+    if record.hardware is None:
+        # Without a topology there are no sets to keep apart: kube-scheduler's counting has to do.
+        return NodeFacts(held_back=no_plugin, lowest_priority=lowest)
+    state = record.state or NodeState(generation=0)
+    where = {uuid: 1 << position for position, uuid in enumerate(record.uuids)}
+    unhealthy = _mask(where, state.unhealthy)
+    occupied = 0
+    for uuids in state.allocations.values():
+        occupied |= _mask(where, uuids)
+    unknown = False
+    for pod in record.pods.values():
+        if _realised(pod, state):
+            continue
+        if pod.uuids is None or not pod.uuids <= where.keys():
+            unknown = True
+        if pod.uuids is not None:
+            occupied |= _mask(where, pod.uuids)
+    return NodeFacts(
+        hardware=record.hardware,
+        uuids=record.uuids,
+        healthy=GpuSet(((1 << len(record.uuids)) - 1) & ~unhealthy),
+        occupied=GpuSet(occupied),
+        held_back=no_plugin or unknown,
+        lowest_priority=lowest,
+    )
+
+
+def _realised(pod: BoundPod, state: NodeState) -> bool:
+    """Return whether the node's real allocations speak for this pod, in full.
+
+    A pod is read back container by container, so fewer GPUs than requested are only a part. An
+    entry under ``namespace/name`` may be a predecessor's of that name: it only speaks for a pod
+    whose own set it is.
+    """
+    real = state.allocations.get(pod.uid)
+    if real is not None:
+        return len(real) >= max(pod.count, 1)
+    named = state.allocations.get(pod.key)
+    if named is None or len(named) < max(pod.count, 1):
+        return False
+    return pod.uuids is None or pod.uuids == frozenset(named)
+
+
+def _mask(where: dict[str, int], uuids: Iterable[str]) -> int:
+    """Return the set of those uuids that the node has, as bits."""
+    mask = 0
+    for uuid in uuids:
+        mask |= where.get(uuid, 0)
+    return mask
+
+
+class _NodeSink:
+    """The nodes' reflector speaks to this."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+
+    def listed(self, objects: tuple[Node, ...]) -> None:
+        """Take a complete list."""
+        self._inventory.take_nodes(objects)
+
+    def changed(self, obj: Node) -> None:
+        """Take a new or changed node."""
+        self._inventory.take_node(obj)
+
+    def deleted(self, obj: Node) -> None:
+        """Take a node's end."""
+        self._inventory.drop_node(obj.metadata.name)
+
+
+class _PodSink:
+    """The pods' reflector speaks to this."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+
+    def listed(self, objects: tuple[Pod, ...]) -> None:
+        """Take a complete list."""
+        self._inventory.take_pods(objects)
+
+    def changed(self, obj: Pod) -> None:
+        """Take a new or changed pod."""
+        self._inventory.take_pod(obj)
+
+    def deleted(self, obj: Pod) -> None:
+        """Take a pod's end."""
+        self._inventory.drop_pod(obj.metadata.uid)

@@ -1,0 +1,139 @@
+"""Pods as Kubernetes writes them -> what the engine is asked."""
+
+from __future__ import annotations
+
+import math
+
+from runtime.errors import QuantityError
+from runtime.objects import Container, Pod
+from runtime.quantity import parse_quantity
+from scheduler.engine.request import ContainerRequest, Demand, PodRequest
+from scheduler.errors import DemandError
+from topology.demands import MinLink, parse_min_link
+from topology.errors import SelectionError
+from topology.wire import (
+    GPU_MEMORY_KEY,
+    GPU_MODEL_KEY,
+    MIN_LINK_KEY,
+    PROFILE_KEY,
+    STRICT_KEY,
+)
+
+MIB = 1 << 20
+
+
+def gpus_of(container: Container, resource: str) -> int:
+    """Return how many of the resource a container asks for; raises DemandError if not readable.
+
+    For extended resources the API server makes requests and limits equal; limits alone may stand
+    in an object that did not pass it.
+    """
+    resources = container.resources
+    if resources is None:
+        return 0
+    value = (resources.limits or {}).get(resource, (resources.requests or {}).get(resource))
+    if value is None:
+        return 0
+    key = f"container {container.name}: {resource}"
+    try:
+        amount = parse_quantity(value)
+    except QuantityError as error:
+        raise DemandError(key, str(error)) from None
+    if amount.denominator != 1 or amount < 0:
+        raise DemandError(key, f"{value!r} is not a whole number")
+    return int(amount)
+
+
+def wants_gpus(pod: Pod, resource: str) -> bool:
+    """Return whether any container of a pod names the resource with more than 0."""
+    return any(
+        _mentions(container, resource)
+        for container in (*pod.spec.containers, *(pod.spec.init_containers or ()))
+    )
+
+
+def _mentions(container: Container, resource: str) -> bool:
+    try:
+        return gpus_of(container, resource) > 0
+    except DemandError:
+        return True
+
+
+def read_request(pod: Pod, resource: str) -> PodRequest | None:
+    """Return what a pod asks for, None if it asks for no GPUs.
+
+    Raises DemandError naming the annotation or container that does not read.
+    """
+    init: list[ContainerRequest] = []
+    containers: list[ContainerRequest] = []
+    for container in pod.spec.init_containers or ():
+        count = gpus_of(container, resource)
+        if count:
+            # A sidecar keeps its GPUs beside the containers'; others hand theirs on.
+            into = containers if container.restart_policy == "Always" else init
+            into.append(ContainerRequest(container.name, count))
+    for container in pod.spec.containers:
+        count = gpus_of(container, resource)
+        if count:
+            containers.append(ContainerRequest(container.name, count))
+    if not containers and not init:
+        return None
+    return PodRequest(
+        uid=pod.metadata.uid,
+        namespace=pod.metadata.namespace,
+        name=pod.metadata.name,
+        containers=tuple(containers),
+        demand=_demand(pod, containers or init),
+        profile=(pod.metadata.annotation(PROFILE_KEY) or "").strip(),
+        init=tuple(init),
+        priority=pod.spec.priority or 0,
+        preempts=pod.spec.preemption_policy != "Never",
+    )
+
+
+def _demand(pod: Pod, containers: list[ContainerRequest]) -> Demand:
+    return Demand(
+        count=sum(container.count for container in containers),
+        models=_models(pod.metadata.annotation(GPU_MODEL_KEY)),
+        memory_mib=_memory(pod.metadata.annotation(GPU_MEMORY_KEY)),
+        min_link=_min_link(pod.metadata.annotation(MIN_LINK_KEY)),
+        strict=_strict(pod.metadata.annotation(STRICT_KEY)),
+    )
+
+
+def _models(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    patterns = tuple(sorted({word.strip() for word in text.split(",")} - {""}))
+    if not patterns:
+        raise DemandError(GPU_MODEL_KEY, "names no model")
+    return patterns
+
+
+def _memory(text: str | None) -> int:
+    if text is None:
+        return 0
+    try:
+        amount = parse_quantity(text)
+    except QuantityError as error:
+        raise DemandError(GPU_MEMORY_KEY, str(error)) from None
+    if amount < 0:
+        raise DemandError(GPU_MEMORY_KEY, f"{text!r} is less than nothing")
+    return math.ceil(amount / MIB)
+
+
+def _min_link(text: str | None) -> MinLink | None:
+    if text is None:
+        return None
+    try:
+        return parse_min_link(text)
+    except SelectionError as error:
+        raise DemandError(MIN_LINK_KEY, str(error).removeprefix("min-link: ")) from None
+
+
+def _strict(text: str | None) -> bool:
+    if text is None or text == "false":
+        return False
+    if text == "true":
+        return True
+    raise DemandError(STRICT_KEY, f"{text[:40]!r} is neither 'true' nor 'false'")
