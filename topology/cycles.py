@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from topology.gpuset import GpuSet, positions
 
-STEP_BUDGET: Final = 20_000
-"""Steps of one search. Sets of up to 16 GPUs that need more are settled exactly, by table."""
+STEP_BUDGET: Final = 1_000
+"""Steps of one search, a few milliseconds. Sets of up to 16 GPUs that need more are settled
+exactly, by table."""
 
 EXACT_COUNT: Final = 16
 

@@ -84,6 +84,9 @@ class Chooser:
         self.profile = profile
         self.choose = lru_cache(maxsize=4096)(self._choose)
         self._rankings: dict[tuple[Criterion, ...], Ranking] = {}
+        if tables.exact:
+            for order in (profile.order, profile.order_without_switch):
+                self._rankings[order] = rank(tables, order)
         self._columns: dict[int, ChoiceColumn] = {}
 
     def _choose(self, request: Request) -> Choice:
@@ -108,18 +111,12 @@ class Chooser:
         if count > 1 and self.profile.tolerance < 1 and order[0] is not Criterion.BANDWIDTH:
             quality = tables.quality[possible]
             possible = possible[quality >= quality.max() * (1 - self.profile.tolerance)]
-        ranking = self._ranking(order)
+        ranking = self._rankings[order]
         first = ranking.before[possible] + tables.left_rank[int(free) ^ possible]
         equal = possible[first == first.min()]
         if len(equal) > 1:
             equal = equal[ranking.after[equal].argmin(keepdims=True)]
         return GpuSet(int(equal[0]))
-
-    def _ranking(self, order: tuple[Criterion, ...]) -> Ranking:
-        ranking = self._rankings.get(order)
-        if ranking is None:
-            ranking = self._rankings.setdefault(order, rank(self.tables, order))
-        return ranking
 
     def _describe(self, free: GpuSet, members: GpuSet) -> Choice:
         tables = self.tables

@@ -68,7 +68,12 @@ and 8 GPUs ask for 73, 2, 4 and 21 % of the GPUs. Until a cluster has shown its 
 
 
 class Tables:
-    """The arrays of one class. `exact` is False, and no array may be asked for, above 16 GPUs."""
+    """The arrays of one class.
+
+    `exact` is False above 16 GPUs: then none of the arrays is there. By mask: `sizes`, `quality`
+    in GB/s, `pair_scores`, `worth` (V) and `choices` of these GPUs when they are free, and
+    `left_rank`, 0 for the best by worth, then by choices.
+    """
 
     def __init__(self, cls: TopologyClass, mix: Mix = DEFAULT_MIX) -> None:
         self.cls = cls
@@ -102,7 +107,11 @@ class Tables:
         self.worth: Floats = np.round(worth, 9)
         self.choices: Floats = np.round(choices, 9)
         self.left_rank: Ints = _rank_pairs(self.worth, self.choices)
+        self.pair_scores: Ints = _pair_scores(self.cls)
         _freeze(self.sizes, self.quality, best, self.worth, self.choices, self.left_rank)
+        _freeze(self.pair_scores)
+        for k in range(self.count + 1):
+            _sets_in_order(self.count, k)
 
     def best_flat(self, k: int) -> Floats:
         """Return, by mask of free GPUs, the best bus bandwidth of `k` of them, 0.0 if none."""
@@ -118,17 +127,6 @@ class Tables:
     def candidates(self, k: int) -> Ints:
         """Return all sets of size `k` in the order of their positions: 0,1 0,2 .. 1,2 .."""
         return _sets_in_order(self.count, k)
-
-    @cached_property
-    def pair_scores(self) -> Ints:
-        """By mask: the reference allocator's score."""
-        score = np.zeros(1 << self.count, dtype=np.int64)
-        for i in range(self.count):
-            row = np.zeros(1 << i, dtype=np.int64)
-            for j in range(i):
-                row[1 << j : 2 << j] = row[: 1 << j] + score_pair(self.cls, i, j)
-            score[1 << i : 2 << i] = score[: 1 << i] + row
-        return score
 
     @cached_property
     def quality_rank(self) -> Ints:
@@ -318,6 +316,17 @@ def _rank_pairs(first: Floats, second: Floats) -> Ints:
     values, inverse = np.unique(both, return_inverse=True)
     ranks: Ints = len(values) - 1 - inverse.astype(np.int64)
     return ranks
+
+
+def _pair_scores(cls: TopologyClass) -> Ints:
+    """By mask: the reference allocator's score."""
+    scores = np.zeros(1 << cls.count, dtype=np.int64)
+    for i in range(cls.count):
+        row = np.zeros(1 << i, dtype=np.int64)
+        for j in range(i):
+            row[1 << j : 2 << j] = row[: 1 << j] + score_pair(cls, i, j)
+        scores[1 << i : 2 << i] = scores[: 1 << i] + row
+    return scores
 
 
 def _freeze(*arrays: NDArray[np.generic]) -> None:
