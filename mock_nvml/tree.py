@@ -132,7 +132,7 @@ def _choose_nodes(
     }
     nodes = _claim_named(near, scattered)
     fresh = max((node for gpu in machine.gpus for node in parse_list(gpu.numa or "")), default=-1)
-    for label in scattered - nodes.keys():
+    for label in sorted(scattered - nodes.keys()):
         ranges = [set(parse_list(text)) for text in near[label]]
         offered = set().union(*(range_ for range_ in ranges if len(range_) > 1))
         offered -= set(nodes.values())

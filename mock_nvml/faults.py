@@ -1,0 +1,159 @@
+"""Faults: what may befall a machine, from Python or from a script.
+
+A script is a YAML list of entries ``{at: seconds, kind: ..., ...}``; `at` counts from the start of
+playing. Entries appended to a script that is being played take effect too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import pynvml
+import yaml
+
+from mock_nvml.errors import FaultError
+
+
+class Xid(msgspec.Struct, frozen=True, tag="xid", tag_field="kind", forbid_unknown_fields=True):
+    """The driver reports an XID. The instances are a MIG device's; None is the whole GPU."""
+
+    gpu: int
+    xid: int
+    at: float = 0.0
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+
+
+class Ecc(msgspec.Struct, frozen=True, tag="ecc", tag_field="kind", forbid_unknown_fields=True):
+    """Memory errors: counted, and reported as an event; `double` ones cannot be corrected."""
+
+    gpu: int
+    at: float = 0.0
+    double: bool = True
+    count: int = 1
+
+
+class Lost(msgspec.Struct, frozen=True, tag="lost", tag_field="kind", forbid_unknown_fields=True):
+    """The GPU falls off the bus: its calls say GPU_IS_LOST, and so does each wait for events.
+
+    `event` says whether XID 79 is reported first: real losses come both ways. `answers` names the
+    functions that still answer; which ones do on hardware is not documented.
+    """
+
+    gpu: int
+    at: float = 0.0
+    event: bool = True
+    answers: tuple[str, ...] = ()
+
+
+class Removed(
+    msgspec.Struct, frozen=True, tag="removed", tag_field="kind", forbid_unknown_fields=True
+):
+    """The GPU is unplugged: lost at once, and no longer numbered after the next initialisation."""
+
+    gpu: int
+    at: float = 0.0
+
+
+class LinkDown(
+    msgspec.Struct, frozen=True, tag="link-down", tag_field="kind", forbid_unknown_fields=True
+):
+    """An NVLink goes down on both ends; all of the GPU's if `link` is None."""
+
+    gpu: int
+    at: float = 0.0
+    link: int | None = None
+
+
+class FailingCall(
+    msgspec.Struct, frozen=True, tag="call", tag_field="kind", forbid_unknown_fields=True
+):
+    """A C function fails with `code` (number, or name as ``UNKNOWN``), `times` times or for good.
+
+    `gpu` limits it to calls about that GPU's handle.
+    """
+
+    function: str
+    code: int | str
+    at: float = 0.0
+    gpu: int | None = None
+    times: int | None = None
+
+
+class SlowCall(
+    msgspec.Struct, frozen=True, tag="slow", tag_field="kind", forbid_unknown_fields=True
+):
+    """A C function takes `seconds` longer, until recovery."""
+
+    function: str
+    seconds: float
+    at: float = 0.0
+    gpu: int | None = None
+
+
+class Recover(
+    msgspec.Struct, frozen=True, tag="recover", tag_field="kind", forbid_unknown_fields=True
+):
+    """Everything is well again: with one GPU, or with the whole machine and its calls."""
+
+    at: float = 0.0
+    gpu: int | None = None
+
+
+Fault = Xid | Ecc | Lost | Removed | LinkDown | FailingCall | SlowCall | Recover
+KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(Fault))
+
+
+def parse_fault(entry: object, source: str, place: str, gpus: int) -> Fault:
+    """Check one fault for a machine of `gpus` GPUs; raises FaultError naming the place in it."""
+    if not isinstance(entry, dict):
+        raise FaultError(source, place, "a mapping is wanted")
+    if entry.get("kind") not in KINDS:
+        kinds = ", ".join(KINDS)
+        raise FaultError(source, f"{place}.kind", f"{entry.get('kind')!r} is none of {kinds}")
+    try:
+        fault: Fault = msgspec.convert(entry, Fault)
+    except msgspec.ValidationError as error:
+        problem, _, inner = str(error).partition(" - at `$")
+        raise FaultError(source, place + inner.rstrip("`"), problem) from None
+    if fault.gpu is not None and not 0 <= fault.gpu < gpus:
+        raise FaultError(
+            source, f"{place}.gpu", f"{fault.gpu}: the machine has GPU 0 to {gpus - 1}"
+        )
+    if fault.at < 0:
+        raise FaultError(source, f"{place}.at", f"{fault.at:g} s lies in the past")
+    if isinstance(fault, SlowCall) and fault.seconds < 0:
+        raise FaultError(source, f"{place}.seconds", f"{fault.seconds:g} s")
+    if isinstance(fault, FailingCall) and code_of(fault.code) is None:
+        raise FaultError(source, f"{place}.code", f"{fault.code!r} is no code of NVML")
+    return fault
+
+
+def code_of(code: int | str) -> int | None:
+    """Return NVML's number for a name such as ``GPU_IS_LOST``; numbers stay. None if unknown."""
+    if isinstance(code, int):
+        return code
+    number = getattr(pynvml, f"NVML_ERROR_{code.upper()}", None)
+    return number if isinstance(number, int) else None
+
+
+def read_script(path: Path, gpus: int) -> tuple[Fault, ...]:
+    """Read a fault script for a machine of `gpus` GPUs; raises FaultError naming the entry."""
+    try:
+        entries: Any = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise FaultError(str(path), "", f"cannot be read: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise FaultError(
+            str(path), f"line {mark.line + 1}" if mark else "", f"not YAML: {error.problem}"
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise FaultError(str(path), "", f"not YAML: {error}") from None
+    if entries is None:
+        return ()
+    if not isinstance(entries, list):
+        raise FaultError(str(path), "", "a list of faults is wanted")
+    return tuple(parse_fault(entry, str(path), f"[{at}]", gpus) for at, entry in enumerate(entries))

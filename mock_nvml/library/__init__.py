@@ -1,0 +1,71 @@
+"""The object that stands behind unmodified pynvml in place of libnvidia-ml.so.1.
+
+Its attributes are named like the C symbols and are callables that take the ctypes arguments as
+pynvml builds them and return a status. A symbol that it lacks is an AttributeError, which pynvml
+takes for an old driver's library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+import pynvml
+
+from mock_nvml.library import devices, events, health, links, placement, system
+from mock_nvml.library.arguments import position_of
+from mock_nvml.state import MachineState, NvmlStatusError
+
+_MODULES: Final[tuple[ModuleType, ...]] = (system, devices, placement, links, health, events)
+
+_ANY_TIME: Final = frozenset(("nvmlInitWithFlags", "nvmlInit_v2", "nvmlErrorString"))
+"""Functions that work before initialisation and after shutdown."""
+
+
+class Function:
+    """One C function of the library."""
+
+    def __init__(self, name: str, body: Callable[..., Any], state: MachineState) -> None:
+        self.restype: Any = None
+        self._name = name
+        self._body = body
+        self._state = state
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the function; return its status (the text itself for nvmlErrorString)."""
+        state = self._state
+        with state.changed:
+            about = position_of(state, arguments[0]) if arguments else None
+            delay, code, recovered = state.call_faults(self._name, about)
+        if delay:
+            recovered.wait(delay)  # not under the lock: others go on
+        if code:
+            return code
+        with state.changed:
+            if not state.references and self._name not in _ANY_TIME:
+                return pynvml.NVML_ERROR_UNINITIALIZED
+            try:
+                result = self._body(state, *arguments)
+            except NvmlStatusError as status:
+                return status.code
+        return pynvml.NVML_SUCCESS if result is None else result
+
+
+class Library:
+    """A machine's library. `missing` names symbols that it shall lack, as an old driver's does."""
+
+    def __init__(self, state: MachineState, missing: frozenset[str] = frozenset()) -> None:
+        self._functions = {
+            name: Function(name, body, state)
+            for module in _MODULES
+            for name, body in vars(module).items()
+            if name.startswith("nvml") and name not in missing
+        }
+
+    def __getattr__(self, name: str) -> Function:
+        """Return a C function."""
+        try:
+            return self._functions[name]
+        except KeyError:
+            raise AttributeError(f"undefined symbol: {name}") from None

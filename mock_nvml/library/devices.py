@@ -1,0 +1,199 @@
+"""Which GPUs there are and what they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pynvml
+
+from mock_nvml.library.arguments import (
+    address_of,
+    fail,
+    gpu_of,
+    number,
+    target,
+    write,
+    write_handle,
+    write_text,
+)
+from mock_nvml.state import GpuState, MachineState
+from topology.machines import normalise_pci
+
+_SUBSYSTEM = 0x10DE
+_LANES = 16
+
+
+def nvmlDeviceGetCount_v2(state: MachineState, count: Any) -> None:
+    """Count the GPUs of the last initialisation, lost ones included."""
+    write(count, len(state.enumerated))
+
+
+def _hand_out(state: MachineState, gpu: GpuState, handle: Any, function: str) -> None:
+    if gpu.lost and function not in gpu.answers:
+        raise fail(pynvml.NVML_ERROR_GPU_IS_LOST)
+    write_handle(handle, address_of(state, gpu.position))
+
+
+def nvmlDeviceGetHandleByIndex_v2(state: MachineState, index: Any, handle: Any) -> None:
+    """Write the handle of the GPU with an index."""
+    at = number(index)
+    if not 0 <= at < len(state.enumerated):
+        raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+    gpu = state.gpus[state.enumerated[at]]
+    _hand_out(state, gpu, handle, "nvmlDeviceGetHandleByIndex_v2")
+
+
+def nvmlDeviceGetHandleByUUID(state: MachineState, uuid: Any, handle: Any) -> None:
+    """Write the handle of the GPU with a uuid."""
+    wanted = (uuid.value or b"").decode(errors="replace")
+    for position in state.enumerated:
+        if state.gpus[position].uuid == wanted:
+            _hand_out(state, state.gpus[position], handle, "nvmlDeviceGetHandleByUUID")
+            return
+    raise fail(pynvml.NVML_ERROR_NOT_FOUND)
+
+
+def nvmlDeviceGetHandleByPciBusId_v2(state: MachineState, pci: Any, handle: Any) -> None:
+    """Write the handle of the GPU at a PCI address, in any of its usual forms."""
+    try:
+        wanted = normalise_pci((pci.value or b"").decode(errors="replace"))
+    except ValueError:
+        raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT) from None
+    for position in state.enumerated:
+        if state.gpus[position].pci == wanted:
+            _hand_out(state, state.gpus[position], handle, "nvmlDeviceGetHandleByPciBusId_v2")
+            return
+    raise fail(pynvml.NVML_ERROR_NOT_FOUND)
+
+
+def nvmlDeviceGetName(state: MachineState, handle: Any, buffer: Any, size: Any) -> None:
+    """Write the product's name."""
+    write_text(buffer, size, gpu_of(state, handle, "nvmlDeviceGetName").product.name)
+
+
+def nvmlDeviceGetUUID(state: MachineState, handle: Any, buffer: Any, size: Any) -> None:
+    """Write the uuid."""
+    write_text(buffer, size, gpu_of(state, handle, "nvmlDeviceGetUUID").uuid)
+
+
+def nvmlDeviceGetSerial(state: MachineState, handle: Any, buffer: Any, size: Any) -> None:
+    """Write the board's serial number."""
+    uuid = gpu_of(state, handle, "nvmlDeviceGetSerial").uuid
+    write_text(buffer, size, str(int(uuid[4:12], 16)).zfill(13))
+
+
+def write_pci(info: Any, pci: str, device_id: int) -> None:
+    """Fill NVML's PCI struct: `busId` has a domain of eight digits, the legacy form of four."""
+    domain, bus, rest = pci.split(":")
+    device = rest.split(".")[0]
+    struct = target(info)
+    struct.busIdLegacy = f"{domain}:{bus}:{rest}".upper().encode()
+    struct.busId = f"{domain.zfill(8)}:{bus}:{rest}".upper().encode()
+    struct.domain, struct.bus, struct.device = int(domain, 16), int(bus, 16), int(device, 16)
+    struct.pciDeviceId = device_id
+    struct.pciSubSystemId = _SUBSYSTEM
+
+
+def nvmlDeviceGetPciInfo_v3(state: MachineState, handle: Any, info: Any) -> None:
+    """Write the PCI address and ids."""
+    gpu = gpu_of(state, handle, "nvmlDeviceGetPciInfo_v3")
+    write_pci(info, gpu.pci, gpu.product.pci_device_id)
+
+
+def nvmlDeviceGetMinorNumber(state: MachineState, handle: Any, minor: Any) -> None:
+    """Write N of /dev/nvidiaN, which stays when another GPU is unplugged."""
+    write(minor, gpu_of(state, handle, "nvmlDeviceGetMinorNumber").position)
+
+
+def nvmlDeviceGetIndex(state: MachineState, handle: Any, index: Any) -> None:
+    """Write the index."""
+    gpu = gpu_of(state, handle, "nvmlDeviceGetIndex")
+    write(index, state.enumerated.index(gpu.position))
+
+
+def nvmlDeviceGetModuleId(state: MachineState, handle: Any, module: Any) -> None:
+    """Write the slot on the baseboard."""
+    write(module, gpu_of(state, handle, "nvmlDeviceGetModuleId").position + 1)
+
+
+def nvmlDeviceGetBoardId(state: MachineState, handle: Any, board: Any) -> None:
+    """Write the board's number."""
+    write(board, gpu_of(state, handle, "nvmlDeviceGetBoardId").position << 8)
+
+
+def nvmlDeviceGetArchitecture(state: MachineState, handle: Any, architecture: Any) -> None:
+    """Write NVML's number of the architecture."""
+    write(architecture, gpu_of(state, handle, "nvmlDeviceGetArchitecture").product.architecture)
+
+
+def nvmlDeviceGetBrand(state: MachineState, handle: Any, brand: Any) -> None:
+    """Write the brand."""
+    geforce = "geforce" in gpu_of(state, handle, "nvmlDeviceGetBrand").product.features
+    write(brand, pynvml.NVML_BRAND_GEFORCE if geforce else pynvml.NVML_BRAND_NVIDIA)
+
+
+def nvmlDeviceGetCudaComputeCapability(
+    state: MachineState, handle: Any, major: Any, minor: Any
+) -> None:
+    """Write the compute capability."""
+    compute = gpu_of(state, handle, "nvmlDeviceGetCudaComputeCapability").product.compute
+    for place, part in zip((major, minor), compute.split("."), strict=True):
+        write(place, int(part))
+
+
+def nvmlDeviceGetMaxPcieLinkGeneration(state: MachineState, handle: Any, generation: Any) -> None:
+    """Write the PCIe generation that GPU and slot have in common."""
+    write(generation, gpu_of(state, handle, "nvmlDeviceGetMaxPcieLinkGeneration").product.pcie_gen)
+
+
+nvmlDeviceGetGpuMaxPcieLinkGeneration = nvmlDeviceGetMaxPcieLinkGeneration
+nvmlDeviceGetCurrPcieLinkGeneration = nvmlDeviceGetMaxPcieLinkGeneration
+
+
+def nvmlDeviceGetMaxPcieLinkWidth(state: MachineState, handle: Any, width: Any) -> None:
+    """Write the lanes."""
+    gpu_of(state, handle, "nvmlDeviceGetMaxPcieLinkWidth")
+    write(width, _LANES)
+
+
+nvmlDeviceGetCurrPcieLinkWidth = nvmlDeviceGetMaxPcieLinkWidth
+
+
+def nvmlDeviceGetMigMode(state: MachineState, handle: Any, current: Any, pending: Any) -> None:
+    """Write that MIG is off; products without MIG do not support the question."""
+    if "mig" not in gpu_of(state, handle, "nvmlDeviceGetMigMode").product.features:
+        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    write(current, pynvml.NVML_DEVICE_MIG_DISABLE)
+    write(pending, pynvml.NVML_DEVICE_MIG_DISABLE)
+
+
+def nvmlDeviceGetMaxMigDeviceCount(state: MachineState, handle: Any, count: Any) -> None:
+    """Write 0: MIG is off."""
+    gpu_of(state, handle, "nvmlDeviceGetMaxMigDeviceCount")
+    write(count, 0)
+
+
+def nvmlDeviceGetMigDeviceHandleByIndex(
+    state: MachineState, handle: Any, index: Any, device: Any
+) -> None:
+    """There are no MIG devices."""
+    gpu_of(state, handle, "nvmlDeviceGetMigDeviceHandleByIndex")
+    raise fail(pynvml.NVML_ERROR_NOT_FOUND)
+
+
+def nvmlDeviceIsMigDeviceHandle(state: MachineState, handle: Any, answer: Any) -> None:
+    """Write that a handle is a whole GPU's."""
+    gpu_of(state, handle, "nvmlDeviceIsMigDeviceHandle")
+    write(answer, 0)
+
+
+def nvmlDeviceGetPersistenceMode(state: MachineState, handle: Any, mode: Any) -> None:
+    """Write that the driver stays loaded."""
+    gpu_of(state, handle, "nvmlDeviceGetPersistenceMode")
+    write(mode, pynvml.NVML_FEATURE_ENABLED)
+
+
+def nvmlDeviceGetComputeMode(state: MachineState, handle: Any, mode: Any) -> None:
+    """Write the default mode."""
+    gpu_of(state, handle, "nvmlDeviceGetComputeMode")
+    write(mode, pynvml.NVML_COMPUTEMODE_DEFAULT)

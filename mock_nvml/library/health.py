@@ -1,0 +1,155 @@
+"""How the GPUs fare: memory, load, errors."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pynvml
+
+from mock_nvml.library.arguments import check_version, fail, gpu_of, number, target, write
+from mock_nvml.state import GpuState, MachineState
+
+_RESERVED_MIB: Final = 512
+_IDLE_MILLIWATTS: Final = 68_000
+_IDLE_CELSIUS: Final = 34
+_IDLE_MHZ: Final = 345
+_AMPERE: Final = 7
+
+
+def _with_ecc(state: MachineState, handle: Any, function: str) -> GpuState:
+    gpu = gpu_of(state, handle, function)
+    if "ecc" not in gpu.product.features:
+        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    return gpu
+
+
+def nvmlDeviceGetMemoryInfo(state: MachineState, handle: Any, memory: Any) -> None:
+    """Write the memory in bytes; nothing runs, so only the driver's share is in use."""
+    gpu = gpu_of(state, handle, "nvmlDeviceGetMemoryInfo")
+    struct = target(memory)
+    struct.total = gpu.product.memory_mib << 20
+    struct.used = _RESERVED_MIB << 20
+    struct.free = struct.total - struct.used
+
+
+def nvmlDeviceGetMemoryInfo_v2(state: MachineState, handle: Any, memory: Any) -> None:
+    """Write the memory in bytes, the driver's share apart."""
+    gpu = gpu_of(state, handle, "nvmlDeviceGetMemoryInfo_v2")
+    struct = target(memory)
+    check_version(struct)
+    struct.total = gpu.product.memory_mib << 20
+    struct.reserved = _RESERVED_MIB << 20
+    struct.used = 0
+    struct.free = struct.total - struct.reserved
+
+
+def nvmlDeviceGetBAR1MemoryInfo(state: MachineState, handle: Any, memory: Any) -> None:
+    """Write the window of memory that the CPU can address."""
+    gpu_of(state, handle, "nvmlDeviceGetBAR1MemoryInfo")
+    struct = target(memory)
+    struct.bar1Total = 128 << 30
+    struct.bar1Used = 1 << 20
+    struct.bar1Free = struct.bar1Total - struct.bar1Used
+
+
+def nvmlDeviceGetUtilizationRates(state: MachineState, handle: Any, rates: Any) -> None:
+    """Write that the GPU is idle."""
+    gpu_of(state, handle, "nvmlDeviceGetUtilizationRates")
+    struct = target(rates)
+    struct.gpu = struct.memory = 0
+
+
+def nvmlDeviceGetTemperature(
+    state: MachineState, handle: Any, sensor: Any, temperature: Any
+) -> None:
+    """Write an idle GPU's temperature in degrees Celsius."""
+    gpu_of(state, handle, "nvmlDeviceGetTemperature")
+    write(temperature, _IDLE_CELSIUS)
+
+
+def nvmlDeviceGetPowerUsage(state: MachineState, handle: Any, milliwatts: Any) -> None:
+    """Write an idle GPU's power."""
+    gpu_of(state, handle, "nvmlDeviceGetPowerUsage")
+    write(milliwatts, _IDLE_MILLIWATTS)
+
+
+def nvmlDeviceGetClockInfo(state: MachineState, handle: Any, kind: Any, megahertz: Any) -> None:
+    """Write an idle GPU's clock."""
+    gpu_of(state, handle, "nvmlDeviceGetClockInfo")
+    write(megahertz, _IDLE_MHZ)
+
+
+def nvmlDeviceGetEccMode(state: MachineState, handle: Any, current: Any, pending: Any) -> None:
+    """Write that ECC is on; most GeForce products have none."""
+    _with_ecc(state, handle, "nvmlDeviceGetEccMode")
+    write(current, pynvml.NVML_FEATURE_ENABLED)
+    write(pending, pynvml.NVML_FEATURE_ENABLED)
+
+
+def nvmlDeviceGetTotalEccErrors(
+    state: MachineState, handle: Any, kind: Any, counter: Any, count: Any
+) -> None:
+    """Write how many memory errors there were; both counters count from the same moment."""
+    gpu = _with_ecc(state, handle, "nvmlDeviceGetTotalEccErrors")
+    if number(kind) == pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED:
+        write(count, gpu.single_bit_errors)
+    else:
+        write(count, gpu.double_bit_errors)
+
+
+def nvmlDeviceGetRemappedRows(
+    state: MachineState, handle: Any, corrected: Any, uncorrected: Any, pending: Any, failed: Any
+) -> None:
+    """Write the remapped rows: each double-bit error took one. Turing and older retire pages."""
+    gpu = _with_ecc(state, handle, "nvmlDeviceGetRemappedRows")
+    if gpu.product.architecture < _AMPERE:
+        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    write(corrected, 0)
+    write(uncorrected, gpu.double_bit_errors)
+    write(pending, int(gpu.double_bit_errors > 0))
+    write(failed, 0)
+
+
+def nvmlDeviceGetRowRemapperHistogram(state: MachineState, handle: Any, histogram: Any) -> None:
+    """Write that all memory banks have their spare rows."""
+    gpu = _with_ecc(state, handle, "nvmlDeviceGetRowRemapperHistogram")
+    if gpu.product.architecture < _AMPERE:
+        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    target(histogram).max = 640
+
+
+def nvmlDeviceGetRetiredPages(
+    state: MachineState, handle: Any, cause: Any, count: Any, pages: Any
+) -> None:
+    """Write no retired pages; Ampere and later remap rows."""
+    if _with_ecc(state, handle, "nvmlDeviceGetRetiredPages").product.architecture >= _AMPERE:
+        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    write(count, 0)
+
+
+def nvmlDeviceGetComputeRunningProcesses_v3(
+    state: MachineState, handle: Any, count: Any, processes: Any
+) -> None:
+    """Write no processes: an empty list is a success at the first call."""
+    gpu_of(state, handle, "nvmlDeviceGetComputeRunningProcesses_v3")
+    write(count, 0)
+
+
+def nvmlDeviceGetFieldValues(state: MachineState, handle: Any, count: Any, values: Any) -> None:
+    """Fill the fields that are known; each other one says NOT_SUPPORTED for itself."""
+    gpu = gpu_of(state, handle, "nvmlDeviceGetFieldValues")
+    known = {
+        pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT: len(gpu.links),
+        pynvml.NVML_FI_DEV_ECC_SBE_VOL_TOTAL: gpu.single_bit_errors,
+        pynvml.NVML_FI_DEV_ECC_DBE_VOL_TOTAL: gpu.double_bit_errors,
+        pynvml.NVML_FI_DEV_ECC_CURRENT: int("ecc" in gpu.product.features),
+    }
+    array = target(values)
+    for at in range(number(count)):
+        value = known.get(array[at].fieldId)
+        if value is None:
+            array[at].nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
+        else:
+            array[at].nvmlReturn = pynvml.NVML_SUCCESS
+            array[at].valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
+            array[at].value.ullVal = value
