@@ -36,7 +36,6 @@ CLUSTER_WIDE: Final = frozenset({FaultKind.EXTENDER_KILLED, FaultKind.APISERVER_
 LASTING: Final = {
     FaultKind.APISERVER_AWAY: 10.0,
     FaultKind.GPU_LOST: 4.0,
-    FaultKind.GPU_XID: 4.0,
 }
 
 

@@ -1,0 +1,294 @@
+"""`gputopo demo`: a whole cluster on this machine, real daemons, real sockets, a verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import typer
+
+from cli.usage import print_json, read_machine
+
+if TYPE_CHECKING:
+    from cli.demo_view import View
+    from embedded.arrivals import Arrivals
+    from embedded.cluster import Cluster, NodeSpec
+    from embedded.faults import Fault
+    from embedded.reports import LeftOut, Report
+    from embedded.session import Session
+
+# Mesh, NVSwitch, bridges, PCIe, 16 GPUs, a tray, a virtual machine: one of each.
+DEFAULT_MACHINES: Final = (
+    "dgx1-v100",
+    "dgx-a100-8x",
+    "hgx-h100-8x-ib",
+    "dgx2-16x-v100",
+    "a40-8x-bridges",
+    "a100-4x-pcie-bridges",
+    "l40s-8x",
+    "ibm-ac922-4x-v100",
+    "hgx-b200-8x",
+    "gb200-nvl72-tray-4x",
+    "azure-nc96ads-a100-v4-4x",
+    "pcie-8x-two-switches-nic-one-socket",
+)
+DEFAULT_PODS: Final = "60"
+_MOST_NODES: Final = 200
+_MOST_PODS: Final = 20_000
+# Imports cost a second of CPU a node; on a slow machine shared with others, several.
+_STARTUP_SECONDS: Final = 90.0
+_STARTUP_SECONDS_A_NODE: Final = 6.0
+# How long pods go on arriving after the last fault has passed.
+_AFTER_FAULTS: Final = 3.0
+
+
+def demo(
+    *,
+    machine: list[str] = typer.Option(
+        list(DEFAULT_MACHINES), metavar="FILE-or-NAME", help="A machine; may be given repeatedly."
+    ),
+    nodes: int | None = typer.Option(None, help="How many nodes; goes round the machines."),
+    pods: str = typer.Option(
+        DEFAULT_PODS,
+        metavar="N-or-CSV",
+        help="How many synthetic pods, or a pod list of the openb format.",
+    ),
+    seed: int = typer.Option(0, help="Of the synthetic pods and of drawn lifetimes."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    fault: list[str] = typer.Option(
+        [],
+        metavar="KIND[:NODE]@SECONDS[+LASTING]",
+        help="Break something while pods are placed; 'all' is one of each. May be repeated. Kinds: "
+        "plugin-killed, plugin-socket-deleted, kubelet-restarted, kubelet-socket-recreated, "
+        "extender-killed, apiserver-away, gpu-lost, gpu-xid.",
+    ),
+    serve: bool = typer.Option(False, "--serve", help="Keep the cluster up until Ctrl-C."),
+    keep_logs: Path | None = typer.Option(None, help="Write the daemons' logs to this folder."),
+) -> int:
+    """Start an embedded cluster, place pods on it, and check what each container saw.
+
+    Exits 0 only if every container saw exactly the set in its pod's annotation and no GPU was
+    given twice.
+
+    A pod list is read from its start: whole-GPU and CPU-only pods arrive as the cluster takes them
+    and end after their lifetime, compressed to seconds; it stops once the cluster has been full
+    for 10 s, after 75 s, or with the list.
+    """
+    from embedded.errors import ClusterError, EmbeddedError
+    from topology.errors import TopologyError
+
+    try:
+        specs = _name_nodes(machine, nodes)
+        faults = _read_faults(fault, specs)
+        arrivals, left_out = _read_pods(pods, specs, seed, faults)
+    except (EmbeddedError, TopologyError, OSError, ValueError) as error:
+        print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    plan = _Plan(specs, arrivals, left_out, faults, seed)
+    try:
+        with _signals() as stopping:
+            return _run(plan, stopping, json=json, serve=serve, logs=keep_logs)
+    except ClusterError as error:
+        print(f"gputopo: {error}", file=sys.stderr)
+        return 1
+
+
+class _Plan(NamedTuple):
+    """What is to be run."""
+
+    specs: Sequence[NodeSpec]
+    arrivals: Arrivals
+    left_out: LeftOut
+    faults: Sequence[Fault]
+    seed: int
+
+
+def _run(
+    plan: _Plan, stopping: threading.Event, *, json: bool, serve: bool, logs: Path | None
+) -> int:
+    from embedded.cluster import Cluster
+    from embedded.session import Session
+
+    began = time.monotonic()
+    cluster = Cluster(plan.specs, seed=plan.seed, logs=logs)
+    try:
+        with _logging_to(cluster.logs / "cluster.log"), _choose_view(json=json) as view:
+            view.say("the cluster starts")
+            cluster.start(
+                _STARTUP_SECONDS + _STARTUP_SECONDS_A_NODE * len(plan.specs), view.say, stopping
+            )
+            startup = time.monotonic() - began
+            session = Session(
+                cluster,
+                plan.arrivals,
+                plan.faults,
+                left_out=plan.left_out,
+                stopping=stopping,
+                look=view.look,
+                judge=view.judges,
+            )
+            session.run(go_on=serve)
+            report = session.report(startup, time.monotonic() - began)
+            if serve and not stopping.is_set():
+                _say_where(cluster, view)
+                session.keep_showing("serving until Ctrl-C")
+                report = session.report(startup, time.monotonic() - began)
+            example = _draw_example(session, cluster)
+    finally:
+        cluster.stop()
+    if json:
+        print_json(report.to_json())
+    else:
+        _print_summary(report, example)
+    return 0 if report.well else 1
+
+
+def _name_nodes(machines: Sequence[str], count: int | None) -> list[NodeSpec]:
+    """Load the machines and go round them; raises ValueError for an impossible count."""
+    from embedded.cluster import NodeSpec
+
+    if count is not None and not 1 <= count <= _MOST_NODES:
+        raise ValueError(f"--nodes {count}: 1 to {_MOST_NODES} nodes are possible")
+    loaded = [(reference, read_machine(reference)) for reference in machines]
+    total = len(loaded) if count is None else count
+    width = max(2, len(str(total)))
+    return [
+        NodeSpec(f"n{number + 1:0{width}}", loaded[number % len(loaded)][1], reference)
+        for number in range(total)
+        for reference in [_absolute(loaded[number % len(loaded)][0])]
+    ]
+
+
+def _absolute(reference: str) -> str:
+    return str(Path(reference).resolve()) if Path(reference).exists() else reference
+
+
+def _read_faults(texts: Sequence[str], specs: Sequence[NodeSpec]) -> tuple[Fault, ...]:
+    from embedded.faults import parse_faults
+
+    return parse_faults(texts, [spec.name for spec in specs])
+
+
+def _read_pods(
+    text: str, specs: Sequence[NodeSpec], seed: int, faults: Sequence[Fault]
+) -> tuple[Arrivals, LeftOut]:
+    """Read ``--pods``: a number, else a file. Raises WorkloadError and ValueError."""
+    from embedded.arrivals import CountedArrivals, ListedArrivals
+    from embedded.reports import LeftOut
+    from embedded.trace import Lifetimes, read_trace
+    from embedded.workload import MachineFacts, synthetic_pods
+    from mock_nvml.products import find_product
+
+    until = max((fault.end for fault in faults), default=-_AFTER_FAULTS) + _AFTER_FAULTS
+    machines = {spec.machine.name: spec.machine for spec in specs}.values()
+    if text.lstrip("+-").isdigit():
+        if not 0 <= int(text) <= _MOST_PODS:
+            raise ValueError(f"--pods {text}: 0 to {_MOST_PODS} pods are possible")
+        facts = [
+            MachineFacts(
+                find_product(each.model).name,
+                len(each.gpus),
+                len(each.gpus)
+                if each.nvlink.nvswitch
+                else 2 * any(any(row) for row in each.nvlinks),
+            )
+            for each in machines
+        ]
+        return CountedArrivals(synthetic_pods(int(text), seed, facts), until), LeftOut()
+    path = Path(text)
+    if not path.exists():
+        raise ValueError(f"--pods {text}: neither a number nor a file")
+    gpus = sum(len(spec.machine.gpus) for spec in specs)
+    trace = read_trace(
+        path,
+        [find_product(each.model).name for each in machines],
+        seed=seed,
+        lifetimes=Lifetimes(1.0, max(8.0, gpus / 8)),
+    )
+    window = max(8, len(specs))
+    return (
+        ListedArrivals(trace.pods, window, until),
+        LeftOut(shared=trace.shared, gpu_spec=trace.unknown_model),
+    )
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Lend an event that SIGINT and SIGTERM set; a second signal ends us at once."""
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        # An Event's set() may deadlock inside a handler that interrupts its wait().
+        threading.Thread(target=stopping.set, daemon=True).start()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send this process's log (API server, kubelets, scheduler) to a file beside the daemons'."""
+    from runtime import logs
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logs.setup("info", json=True)
+    with path.open("a") as file:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(file)
+        try:
+            yield
+        finally:
+            logging.getLogger().handlers.clear()
+
+
+def _choose_view(*, json: bool) -> View:
+    from rich.console import Console
+
+    from cli.demo_view import LiveView, PlainView
+
+    # With --json standard output belongs to the answer; the table goes where a person looks.
+    console = Console(stderr=json)
+    if console.is_terminal:
+        return LiveView(console)
+    return PlainView(quiet=json)
+
+
+def _say_where(cluster: Cluster, view: View) -> None:
+    view.say(
+        f"API server {cluster.api.url}, kubeconfig {cluster.kubeconfig}, "
+        f"extender {cluster.extender_url}, logs {cluster.logs}"
+    )
+
+
+def _draw_example(session: Session, cluster: Cluster) -> str:
+    """Draw the node that shows most: which GPUs, which links, which pod."""
+    from embedded.picture import pick_example
+    from topology.drawing import draw_node
+
+    row = pick_example(session.picture().rows)
+    topology = cluster.observation.topology_of(row.name) if row else None
+    if row is None or topology is None:
+        return ""
+    holders = {cell.uuid: cell.holder for cell in row.cells if cell.holder}
+    return f"{row.name}, {row.machine}\n{draw_node(topology, holders)}"
+
+
+def _print_summary(report: Report, example: str) -> None:
+    from cli.demo_view import summarise
+
+    if example:
+        print(f"\n{example}")
+    print(f"\n{summarise(report)}")
