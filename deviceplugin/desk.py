@@ -90,7 +90,7 @@ class Desk:
 
     `pods` returns what the watch knows; `get_pod` asks the API server for one pod (None: there is
     none) and raises KubeError. `chooser_for` makes the choice among a topology's GPUs.
-    `on_holdings` is called with every answer of List.
+    `on_holdings` is called after every answer of List, which is `holdings` then.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Desk:
         chooser_for: Callable[[NodeTopology], Chooser],
         metrics: Metrics,
         patience: Patience = _PATIENCE,
-        on_holdings: Callable[[Holdings], None] = lambda _: None,
+        on_holdings: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._board = board
@@ -118,11 +118,16 @@ class Desk:
         self._on_holdings = on_holdings
         self._clock = clock
         self._lock = threading.Lock()
-        self._last = Holdings()
+        self._last: Holdings | None = None
         self._confirmed: dict[str, str] = {}
         self._confirmed_until = float("-inf")
         self._rest_from = float("-inf")
         self._absent: dict[str, float] = {}
+
+    @property
+    def holdings(self) -> Holdings | None:
+        """What kubelet said last, None before its first answer."""
+        return self._last
 
     def prefer(self, requests: Sequence[Request]) -> tuple[Plan, ...]:
         """Return the set to prefer for each container; raises AllocationError to refuse the pod."""
@@ -180,7 +185,7 @@ class Desk:
             holdings = self._list()
         except PodResourcesError as error:
             _log.warning("kubelet does not say which pod is asking", problem=str(error))
-            holdings = self._last
+            holdings = self._last or Holdings()
             who = identify_blindly(holdings, pods, self._resource, request.size)
         else:
             who = identify(holdings, pods, self._resource, request.size)
@@ -251,7 +256,7 @@ class Desk:
             raise
         self._metrics.pod_resources.labels(OK).inc()
         self._last = holdings
-        self._on_holdings(holdings)
+        self._on_holdings()
         return holdings
 
     def _look_closer(

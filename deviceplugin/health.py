@@ -115,10 +115,10 @@ class HealthRecord:
         del self._causes[uuid], self._passing_since[uuid]
         return True
 
-    def needs_reinit(self) -> bool:
-        """Return whether a GPU waits for a younger initialisation of NVML."""
+    def needs_reinit(self, init: int) -> bool:
+        """Return whether a GPU waits for an initialisation of NVML younger than number `init`."""
         return any(
-            cause.recovery is Recovery.REINIT
+            cause.recovery is Recovery.REINIT and cause.init >= init
             for causes in self._causes.values()
             for cause in causes.values()
         )

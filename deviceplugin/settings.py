@@ -30,7 +30,9 @@ class PluginSettings(BaseModel):
     `publish_seconds` is the shortest time between two writes to the API server, `verify_seconds`
     how often the written annotations are looked at. `probe_seconds` is how often each GPU is asked
     whether it answers, `recovery_hold_seconds` how long a failed one must pass before it is
-    given out again. `xid_responses` overrides what an XID does.
+    given out again,
+    `reinit_seconds` the first pause before NVML is initialised again to look for a lost GPU.
+    `xid_responses` overrides what an XID does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,4 +57,5 @@ class PluginSettings(BaseModel):
     verify_seconds: Seconds = 60.0
     probe_seconds: Seconds = 10.0
     recovery_hold_seconds: Seconds = 60.0
+    reinit_seconds: Seconds = 10.0
     xid_responses: dict[Annotated[int, Field(ge=1, le=9999)], Response] = {}

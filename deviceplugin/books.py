@@ -1,0 +1,77 @@
+"""What there is to say about the node at this moment, for the publisher to pull."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from deviceplugin.holdings import Holdings
+from deviceplugin.inventory import Board
+from deviceplugin.metrics import Metrics
+from deviceplugin.state import compose_state, judge_realised
+from runtime.objects import Pod
+from topology.errors import WireError
+from topology.model import NodeTopology
+from topology.wire import NodeState, encode_topology
+
+_log = structlog.get_logger("deviceplugin.books")
+
+
+class Books:
+    """Composes topology and state, and counts each pod once by whether it got its promised set.
+
+    One thread uses it. `holdings` is None until kubelet has answered once: an empty state would
+    tell the scheduler that every GPU is free.
+    """
+
+    def __init__(
+        self,
+        *,
+        board: Board,
+        holdings: Callable[[], Holdings | None],
+        pods: Callable[[], Mapping[str, Pod]],
+        resource: str,
+        metrics: Metrics,
+    ) -> None:
+        self._board = board
+        self._holdings = holdings
+        self._pods = pods
+        self._resource = resource
+        self._metrics = metrics
+        self._judged: set[str] = set()
+        self._encoded: tuple[NodeTopology, str | None] | None = None
+
+    def topology(self) -> str | None:
+        """Return the topology's text, None before the first discovery or if it is too large."""
+        topology = self._board.read().topology
+        if not topology.gpus:
+            return None
+        if self._encoded is None or self._encoded[0] is not topology:
+            self._encoded = (topology, self._encode(topology))
+        return self._encoded[1]
+
+    def state(self) -> NodeState | None:
+        """Return the state as it is now, None while too little is known."""
+        inventory, holdings, pods = self._board.read(), self._holdings(), self._pods()
+        if not inventory.topology.gpus or holdings is None:
+            return None
+        self._judge(holdings, pods)
+        return compose_state(inventory, holdings, pods, self._resource)
+
+    def _judge(self, holdings: Holdings, pods: Mapping[str, Pod]) -> None:
+        verdicts = judge_realised(holdings, pods)
+        for uid, honoured in verdicts.items():
+            if uid in self._judged:
+                continue
+            self._metrics.realised.labels("honoured" if honoured else "mismatched").inc()
+            if not honoured:
+                _log.warning("pod runs with another set than it was bound with", uid=uid)
+        self._judged = set(verdicts)
+
+    def _encode(self, topology: NodeTopology) -> str | None:
+        try:
+            return encode_topology(topology)
+        except WireError as error:
+            _log.error("topology cannot be published", problem=str(error))
+            return None

@@ -1,0 +1,287 @@
+"""Watches the GPUs through NVML: discovery, events, probes. The only thread that touches NVML.
+
+NVML can fail as a whole (no driver yet, driver reloaded, library replaced) and for one GPU. The
+first costs a new initialisation with back-off, during which nothing that was known is forgotten;
+the second concerns that GPU only. Until a first discovery has succeeded nothing is advertised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from deviceplugin.backoff import Backoff
+from deviceplugin.discovery import Discovery
+from deviceplugin.errors import DiscoveryError, NvmlError
+from deviceplugin.health import (
+    Fault,
+    HealthRecord,
+    fault_of_ecc,
+    fault_of_loss,
+    fault_of_probe,
+    fault_of_xid,
+)
+from deviceplugin.inventory import Board, Inventory
+from deviceplugin.metrics import Metrics
+from deviceplugin.nvml_interface import Code, EventSet, EventType, Nvml, NvmlEvent
+from deviceplugin.xids import Recovery, Response
+from topology.model import NodeTopology
+
+WATCHED: Final = EventType.XID | EventType.DOUBLE_BIT_ECC
+WAIT_SECONDS: Final = 0.5
+"""Longest wait for an event; also how long a stop may take."""
+
+FIRST_PAUSE: Final = 0.2
+LAST_PAUSE: Final = 10.0
+FIRST_REINIT: Final = 10.0
+LAST_REINIT: Final = 600.0
+"""Seconds between initialisations made for a GPU that needs one to recover, doubling."""
+
+PATIENCE: Final = 3
+"""Failed initialisations in a row after which GPUs that nobody can watch are not given out."""
+
+_LOST: Final = (Code.GPU_IS_LOST, Code.GPU_NOT_FOUND, Code.NOT_FOUND, Code.RESET_REQUIRED)
+
+_log = structlog.get_logger("deviceplugin.monitor")
+
+
+class Monitor:
+    """Keeps the board's inventory true until `stopping` is set.
+
+    `open_nvml` initialises NVML and raises NvmlError; `discover` reads the topology and raises
+    DiscoveryError. `warm` is called with each new topology before it is posted.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_nvml: Callable[[], Nvml],
+        close_nvml: Callable[[Nvml], None] = lambda nvml: nvml.close(),
+        discover: Callable[[Nvml], Discovery],
+        board: Board,
+        metrics: Metrics,
+        stopping: threading.Event,
+        hold_seconds: float = 60.0,
+        probe_seconds: float = 10.0,
+        reinit_seconds: float = FIRST_REINIT,
+        xid_responses: Mapping[int, Response] | None = None,
+        warm: Callable[[NodeTopology], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_nvml = open_nvml
+        self._close_nvml = close_nvml
+        self._discover = discover
+        self._board = board
+        self._metrics = metrics
+        self._stopping = stopping
+        self._probe_seconds = probe_seconds
+        self._xid_responses = dict(xid_responses or {})
+        self._warm = warm
+        self._clock = clock
+        self._record = HealthRecord(hold_seconds)
+        self._init = 0
+        self._failed_inits = 0
+        self._pause = Backoff(FIRST_PAUSE, LAST_PAUSE)
+        self._reinit = Backoff(reinit_seconds, max(LAST_REINIT, reinit_seconds))
+        self._reinit_at: float | None = None
+        self._adopted: dict[str, str] = {}
+        self.problem = "NVML has not been read yet"
+
+    def adopt(self, unhealthy: Mapping[str, str]) -> None:
+        """Take over what an earlier process found unhealthy; before `run`.
+
+        A restart of ours heals no GPU: each must pass the hold time first.
+        """
+        self._adopted = dict(unhealthy)
+
+    def run(self) -> None:
+        """Watch until `stopping` is set; no fault of NVML ends it."""
+        while not self._stopping.is_set():
+            try:
+                nvml = self._open_nvml()
+            except NvmlError as error:
+                self._cannot_open(error)
+                self._stopping.wait(self._pause.next())
+                continue
+            self._init += 1
+            try:
+                self._watch(nvml)
+            except (NvmlError, DiscoveryError) as error:
+                stage = "discovery" if isinstance(error, DiscoveryError) else "wait"
+                self._metrics.nvml_errors.labels(stage).inc()
+                self.problem = str(error)
+                _log.error("NVML failed, it is initialised again", problem=str(error))
+                self._stopping.wait(self._pause.next())
+            finally:
+                with contextlib.suppress(NvmlError):
+                    self._close_nvml(nvml)
+
+    def _cannot_open(self, error: NvmlError) -> None:
+        self._metrics.nvml_errors.labels("init").inc()
+        self._failed_inits += 1
+        self.problem = str(error)
+        _log.error("NVML cannot be initialised", problem=str(error), attempt=self._failed_inits)
+        if self._failed_inits >= PATIENCE:
+            self._note_all(fault_of_probe(str(error)))
+
+    def _watch(self, nvml: Nvml) -> None:
+        """Work with one initialisation until it fails or a younger one is needed."""
+        self._rediscover(nvml)
+        if not self._board.read().topology.gpus:
+            raise DiscoveryError("NVML shows no GPU")
+        self._failed_inits = 0
+        self.problem = ""
+        next_probe = self._clock()
+        self._reinit_at = None
+        events: EventSet | None = None
+        try:
+            while not self._stopping.is_set():
+                now = self._clock()
+                if now >= next_probe:
+                    next_probe = now + self._probe_seconds
+                    self._probe(nvml)
+                if events is None:
+                    events = self._register(nvml)
+                if self._reinit_is_due(now):
+                    _log.info("NVML is initialised again to look for GPUs that were lost")
+                    return
+                try:
+                    event = events.wait(WAIT_SECONDS)
+                except NvmlError as error:
+                    if error.code != Code.GPU_IS_LOST:
+                        raise
+                    # The set is of no use any more; without the lost GPU a new one will be.
+                    self._metrics.nvml_errors.labels("wait").inc()
+                    _close(events)
+                    events = None
+                    next_probe = now
+                    self._stopping.wait(self._pause.next())
+                    continue
+                self._pause.reset()
+                if event is not None and self._take(event):
+                    self._rediscover(nvml)
+                    next_probe = min(next_probe, now + WAIT_SECONDS)
+        finally:
+            _close(events)
+
+    def _reinit_is_due(self, now: float) -> bool:
+        """Return whether it is time to look for a lost GPU with a new initialisation."""
+        if not self._record.needs_reinit(self._init):
+            self._reinit_at = None
+            self._reinit.reset()
+        elif self._reinit_at is None:
+            self._reinit_at = now + self._reinit.next()
+        return self._reinit_at is not None and now >= self._reinit_at
+
+    def _register(self, nvml: Nvml) -> EventSet:
+        """Watch every GPU that lets itself be watched; an old one without events stays healthy."""
+        events = nvml.event_set()
+        for index in range(nvml.count()):
+            try:
+                events.register(nvml.device(index), WATCHED)
+            except NvmlError as error:
+                # A lost GPU is the probe's affair.
+                _log.warning("GPU without events", index=index, problem=str(error))
+        return events
+
+    def _take(self, event: NvmlEvent) -> bool:
+        """Judge an event; return whether the links should be read again."""
+        if event.type == EventType.XID:
+            fault = fault_of_xid(event.data, self._xid_responses)
+        elif event.type == EventType.DOUBLE_BIT_ECC:
+            fault = fault_of_ecc()
+        else:
+            return False
+        kind = "xid" if event.type == EventType.XID else "ecc"
+        self._metrics.health_events.labels(kind, str(fault.response)).inc()
+        _log.warning("GPU event", uuid=event.uuid, what=fault.reason, response=str(fault.response))
+        if event.uuid:
+            self._note(event.uuid, fault)
+        elif fault.response is Response.UNHEALTHY:
+            # It cannot say who it is any more: the probe that follows finds out.
+            return True
+        return fault.rediscover
+
+    def _probe(self, nvml: Nvml) -> None:
+        """Ask every GPU whether it answers; a new one leads to a discovery."""
+        seen: set[str] = set()
+        sick: dict[str, Fault] = {}
+        for index in range(nvml.count()):
+            uuid = ""
+            try:
+                device = nvml.device(index)
+                uuid = nvml.uuid(device)
+                nvml.memory_mib(device)
+            except NvmlError as error:
+                self._metrics.nvml_errors.labels("probe").inc()
+                lost = error.code in _LOST
+                if uuid:
+                    sick[uuid] = fault_of_loss(str(error)) if lost else fault_of_probe(str(error))
+                elif error.code == Code.UNINITIALIZED:
+                    raise
+                continue
+            seen.add(uuid)
+        now = self._clock()
+        for gpu in self._board.read().topology.gpus:
+            fault = sick.get(gpu.uuid)
+            if fault is None and gpu.uuid not in seen:
+                fault = fault_of_loss("NVML does not show it any more")
+            if fault is not None:
+                self._note(gpu.uuid, fault, post=False)
+            elif self._record.passed(gpu.uuid, now, self._init):
+                _log.info("GPU has recovered", uuid=gpu.uuid)
+        self._post(self._board.read().topology)
+        if seen - self._board.read().topology.position_of().keys():
+            _log.info("NVML shows a GPU that is new")
+            self._rediscover(nvml)
+
+    def _rediscover(self, nvml: Nvml) -> None:
+        """Read the topology again; GPUs that are not to be seen any more stay, as lost ones."""
+        found = self._discover(nvml)
+        for problem in found.problems:
+            _log.warning(
+                "GPU cannot be read", index=problem.index, uuid=problem.uuid, problem=problem.reason
+            )
+        known = self._board.read().topology
+        missing = known.position_of().keys() - found.topology.position_of().keys()
+        if missing and found.topology.position_of().keys() <= known.position_of().keys():
+            # What is known about a lost GPU's links still tells where it will be again.
+            self._post(known)
+            return
+        if found.topology != known:
+            self._warm(found.topology)
+        for uuid in self._adopted.keys() & found.topology.position_of().keys():
+            reason = self._adopted.pop(uuid)
+            fault = Fault("adopted", reason, Response.UNHEALTHY, Recovery.RECHECK)
+            self._note(uuid, fault, post=False)
+        self._post(found.topology)
+
+    def _note(self, uuid: str, fault: Fault, *, post: bool = True) -> None:
+        before = self._record.unhealthy()
+        if self._record.note(uuid, fault, self._clock(), self._init) and uuid not in before:
+            _log.error("GPU is unhealthy", uuid=uuid, reason=fault.reason)
+        if post:
+            self._post(self._board.read().topology)
+
+    def _note_all(self, fault: Fault) -> None:
+        for gpu in self._board.read().topology.gpus:
+            self._note(gpu.uuid, fault, post=False)
+        self._post(self._board.read().topology)
+
+    def _post(self, topology: NodeTopology) -> None:
+        known = topology.position_of()
+        unhealthy = {
+            uuid: reason for uuid, reason in self._record.unhealthy().items() if uuid in known
+        }
+        self._board.post(Inventory(topology, unhealthy))
+
+
+def _close(events: EventSet | None) -> None:
+    if events is not None:
+        with contextlib.suppress(NvmlError):
+            events.close()

@@ -1,0 +1,81 @@
+"""The node's state as it is published: health, and who really holds what. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from deviceplugin.admission import assignment_of
+from deviceplugin.holdings import Holdings
+from deviceplugin.inventory import Inventory
+from runtime.objects import Pod
+from topology.errors import WireError
+from topology.wire import NodeState
+
+
+def compose_state(
+    inventory: Inventory, holdings: Holdings, pods: Mapping[str, Pod], resource: str
+) -> NodeState:
+    """Return the state with generation 0.
+
+    A pod is named by its UID where the watch knows it for certain, else by ``namespace/name``:
+    PodResources has no UIDs. A pod that is still Pending with other GPUs than it was promised may
+    be the successor, by name, of the one that kubelet means; calling it realised would free its
+    promise. GPUs that the node no longer shows are left out.
+    """
+    known = inventory.topology.position_of()
+    allocations: dict[str, tuple[str, ...]] = {}
+    for key in sorted(holdings.pods):
+        uuids = tuple(uuid for uuid in holdings.pods[key].uuids() if uuid in known)
+        if uuids:
+            allocations[_name_of(key, pods.get(key), uuids)] = tuple(
+                sorted(uuids, key=known.__getitem__)
+            )
+    return NodeState(
+        generation=0,
+        resources=(resource,),
+        unhealthy=dict(sorted(inventory.unhealthy.items())),
+        allocations=allocations,
+    )
+
+
+def _name_of(key: str, pod: Pod | None, uuids: tuple[str, ...]) -> str:
+    if pod is None or not pod.metadata.uid:
+        return key
+    if pod.status.phase == "Pending":
+        try:
+            assignment = assignment_of(pod)
+        except WireError:
+            assignment = None
+        if assignment is not None and not assignment.uuids().issuperset(uuids):
+            return key
+    return pod.metadata.uid
+
+
+def next_state(state: NodeState, before: NodeState | None) -> NodeState | None:
+    """Return the state with its generation, None if nothing has changed since `before`."""
+    if before is None:
+        return msgspec.structs.replace(state, generation=1)
+    if msgspec.structs.replace(state, generation=before.generation) == before:
+        return None
+    return msgspec.structs.replace(state, generation=before.generation + 1)
+
+
+def judge_realised(holdings: Holdings, pods: Mapping[str, Pod]) -> dict[str, bool]:
+    """Map the UID of each running annotated pod to whether it has exactly what it was promised."""
+    verdicts: dict[str, bool] = {}
+    for key, held in holdings.pods.items():
+        pod = pods.get(key)
+        if pod is None or pod.status.phase != "Running":
+            continue
+        try:
+            assignment = assignment_of(pod)
+        except WireError:
+            continue
+        if assignment is not None:
+            verdicts[pod.metadata.uid] = all(
+                frozenset(held.containers.get(name, ())) == frozenset(uuids)
+                for name, uuids in assignment.containers.items()
+            )
+    return verdicts
