@@ -25,7 +25,7 @@ import numpy as np
 
 from topology import search
 from topology.choice import Choice, Request, check_request, refuse
-from topology.demands import MinLink, worst_link
+from topology.demands import MinLink
 from topology.gpuset import EMPTY, GpuSet
 from topology.profiles import INFERENCE, PACK, PROFILES, SPREAD, TRAINING, Criterion, Profile
 from topology.tables import DEFAULT_MIX, Floats, Ints, Mix, Tables
@@ -83,40 +83,33 @@ class Chooser:
         self.tables = tables
         self.profile = profile
         self.choose = lru_cache(maxsize=4096)(self._choose)
-        self._rankings: dict[tuple[Criterion, ...], Ranking] = {}
+        self._rankings: list[Ranking] = []
         if tables.exact:
-            for order in (profile.order, profile.order_without_switch):
-                self._rankings[order] = rank(tables, order)
+            self._rankings = _rank_all(tables, profile)
         self._columns: dict[int, ChoiceColumn] = {}
 
     def _choose(self, request: Request) -> Choice:
         check_request(request, self.tables.everything)
         if not self.tables.exact:
             return search.choose(self.tables, self.profile, request)
-        sets = self.tables.candidates(request.count)
-        barred = self.tables.everything & ~(request.free & request.allowed)
-        possible = sets[(sets & (barred | request.must)) == request.must]
-        if request.min_link is not None:
-            possible = possible[self.tables.within(request.min_link)[possible]]
-            if not len(possible):
-                raise refuse(request)
-        return self._describe(request.free, self._best(request.free, request.count, possible))
-
-    def _best(self, free: GpuSet, count: int, possible: Ints) -> GpuSet:
-        """Return the best of these sets, which stand in the order of their positions."""
-        if len(possible) == 1:
-            return GpuSet(int(possible[0]))
         tables = self.tables
-        order = self.profile.order_for(count, switched=tables.switched)
-        if count > 1 and self.profile.tolerance < 1 and order[0] is not Criterion.BANDWIDTH:
-            quality = tables.quality[possible]
-            possible = possible[quality >= quality.max() * (1 - self.profile.tolerance)]
-        ranking = self._rankings[order]
-        first = ranking.before[possible] + tables.left_rank[int(free) ^ possible]
-        equal = possible[first == first.min()]
-        if len(equal) > 1:
-            equal = equal[ranking.after[equal].argmin(keepdims=True)]
-        return GpuSet(int(equal[0]))
+        ranking = self._rankings[request.count]
+        barred = tables.everything & ~(request.free & request.allowed)
+        possible = (ranking.sets & (barred | request.must)) == request.must
+        if request.min_link is not None:
+            possible &= tables.within(request.min_link)[ranking.sets]
+            if not possible.any():
+                raise refuse(request)
+        if ranking.slack < 1:
+            least = ranking.quality[possible].max() * (1 - ranking.slack)
+            possible &= ranking.quality >= least
+        # The best by the criteria before REST stand first; among their equals REST decides, and
+        # of equals in that the first is the best by the criteria after it.
+        first = int(possible.argmax())
+        last = int(np.searchsorted(ranking.before, ranking.before[first], side="right"))
+        equal = ranking.sets[first:last][possible[first:last]]
+        best = equal[tables.left_rank[int(request.free) ^ equal].argmin()]
+        return self._describe(request.free, GpuSet(int(best)))
 
     def _describe(self, free: GpuSet, members: GpuSet) -> Choice:
         tables = self.tables
@@ -126,7 +119,7 @@ class Chooser:
             bus_bandwidth_gbs=float(tables.quality[members]),
             pair_score=int(tables.pair_scores[members]),
             loss=round(float(loss), 9),
-            worst_link=worst_link(tables.cls, members),
+            worst_link=tables.worst_link(members),
         )
 
     def column(self, count: int) -> ChoiceColumn:
@@ -175,23 +168,47 @@ class ChoiceColumn:
 
 
 class Ranking(msgspec.Struct, frozen=True):
-    """What a set itself says, by mask, smaller is better: criteria before and after REST.
+    """All sets of one size in a profile's order, what is left aside.
 
-    `before` leaves room below for a rank of what is left.
+    `sets` are sorted by the criteria before REST, then those after it, then positions; `before`
+    holds a number for the former, equal where all of them are. `quality` stands in the same
+    order. `slack` is the tolerance that is still to be applied; 1 for none.
     """
 
+    sets: Ints
     before: Ints
-    after: Ints
+    quality: Floats
+    slack: float
 
 
-def rank(tables: Tables, order: tuple[Criterion, ...]) -> Ranking:
-    """Return the ranking of one order of criteria over all sets of a class."""
+def _rank_all(tables: Tables, profile: Profile) -> list[Ranking]:
+    """Return the rankings of all sizes."""
+    packed = {
+        order: _pack_around_rest(tables, order)
+        for order in (profile.order, profile.order_without_switch)
+    }
+    rankings = []
+    for count in range(tables.count + 1):
+        order = profile.order_for(count, switched=tables.switched)
+        before, after = packed[order]
+        sets = tables.candidates(count)
+        sets = sets[np.lexsort((after[sets], before[sets]))]
+        best_come_first = order[0] is Criterion.BANDWIDTH and profile.tolerance == 0
+        rankings.append(
+            Ranking(
+                sets=sets,
+                before=before[sets],
+                quality=tables.quality[sets],
+                slack=1.0 if best_come_first or count < 2 else profile.tolerance,
+            )
+        )
+    return rankings
+
+
+def _pack_around_rest(tables: Tables, order: tuple[Criterion, ...]) -> tuple[Ints, Ints]:
+    """Return, by mask, the criteria before REST and those after it, smaller is better."""
     middle = order.index(Criterion.REST)
-    room = int(tables.left_rank.max()).bit_length()
-    return Ranking(
-        before=_pack(tables, order[:middle]) << room,
-        after=_pack(tables, order[middle + 1 :]),
-    )
+    return _pack(tables, order[:middle]), _pack(tables, order[middle + 1 :])
 
 
 def _pack(tables: Tables, criteria: tuple[Criterion, ...]) -> Ints:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.cycles import all_cycles, masks_by_size
-from topology.demands import MinLink, near_masks
+from topology.demands import MinLink, pair_link
 from topology.errors import SelectionError
 from topology.gpuset import GpuSet
 from topology.links import Level
@@ -40,6 +40,9 @@ from topology.rates import NVLS_GAIN, nvlink_rate, nvls_gain, pcie_rate
 
 TABLE_GPUS: Final = 16
 """Classes of more GPUs have no tables: their masks would not fit."""
+
+_NO_PAIR: Final = 127
+"""A rank above that of any link."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -109,7 +112,8 @@ class Tables:
         self.left_rank: Ints = _rank_pairs(self.worth, self.choices)
         self.pair_scores: Ints = _pair_scores(self.cls)
         _freeze(self.sizes, self.quality, best, self.worth, self.choices, self.left_rank)
-        _freeze(self.pair_scores)
+        self._worst_ranks = _worst_ranks(self.cls)
+        _freeze(self.pair_scores, self._worst_ranks)
         for k in range(self.count + 1):
             _sets_in_order(self.count, k)
 
@@ -149,9 +153,14 @@ class Tables:
         """By mask: the sum of its GPUs' levels to their nearest NIC."""
         return _sum_members([int(level) for level in self.cls.nic])
 
+    def worst_link(self, members: GpuSet) -> MinLink | None:
+        """Return the link of the worst pair, None for fewer than two GPUs."""
+        return _link_of_rank(int(self._worst_ranks[members]))
+
     def within(self, demand: MinLink) -> NDArray[np.bool_]:
         """Return, by mask, whether all its pairs meet the demand."""
-        return _within(self.cls, demand)
+        fine: NDArray[np.bool_] = self._worst_ranks >= demand.rank
+        return fine
 
 
 @lru_cache(maxsize=64)
@@ -171,14 +180,23 @@ def _sets_in_order(count: int, k: int) -> Ints:
     return ordered
 
 
-@lru_cache(maxsize=64)
-def _within(cls: TopologyClass, demand: MinLink) -> NDArray[np.bool_]:
-    near = near_masks(cls, demand)
-    fine = np.ones(1 << cls.count, dtype=np.bool_)
+def _worst_ranks(cls: TopologyClass) -> NDArray[np.int8]:
+    """By mask: the rank of the worst pair's link, `_NO_PAIR` for fewer than two GPUs."""
+    worst = np.full(1 << cls.count, _NO_PAIR, dtype=np.int8)
     for i in range(cls.count):
-        rest = np.arange(1 << i)
-        fine[1 << i : 2 << i] = fine[: 1 << i] & (rest & ~near[i] == 0)
-    return fine
+        row = np.full(1 << i, _NO_PAIR, dtype=np.int8)
+        for j in range(i):
+            row[1 << j : 2 << j] = np.minimum(row[: 1 << j], pair_link(cls, i, j).rank)
+        worst[1 << i : 2 << i] = np.minimum(worst[: 1 << i], row)
+    return worst
+
+
+def _link_of_rank(rank: int) -> MinLink | None:
+    if rank == _NO_PAIR:
+        return None
+    if rank > 0:
+        return MinLink(level=Level.SELF, nvlinks=rank)
+    return MinLink(level=Level(-rank))
 
 
 def build_quality(cls: TopologyClass) -> Floats:
