@@ -145,6 +145,11 @@ class Reflection(Generic[T]):
         self.failures = 0
         self.failures_in_a_row = 0
 
+    @property
+    def version(self) -> str | None:
+        """The version to watch from, None when a list is due."""
+        return self._version
+
     def step(self) -> Step:
         """Say what is to be done now."""
         if self._owed is not None:
