@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -81,6 +82,8 @@ def demo(
     and end after their lifetime, compressed to seconds; it stops once the cluster has been full
     for 10 s, after 75 s, or with the list.
     """
+    # grpc's core would write its connections' ends over the table; it reads this when loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from embedded.errors import ClusterError, EmbeddedError
     from topology.errors import TopologyError
 

@@ -169,15 +169,21 @@ def summarise(report: Report) -> str:
     kinds = ", ".join(
         name if count == 1 else f"{count} x {name}" for name, count in report.machines.items()
     )
-    completed = f" and {report.completed_honoured} of {report.completed} completed ones"
+    ended = f" and {report.completed_honoured} of {report.completed} completed ones"
     lines = [
         f"{report.nodes} nodes ({kinds}), {report.gpus_in_use} of {report.gpus} GPUs in use",
-        f"{report.pods} pods: {report.bound} bound, {report.running} running, {report.completed} "
-        + f"completed, {report.pending} pending, {report.failed} failed",
-        f"{report.honoured} of {report.running} running pods{completed * bool(report.completed)} "
-        + "saw exactly the set in their annotation",
-        f"{report.mismatched} mismatched, {report.drifted} drifted after an injected GPU loss, "
-        + f"{report.double_allocated} GPUs given twice",
+        (
+            f"{report.pods} pods: {report.bound} bound, {report.running} running, "
+            f"{report.completed} completed, {report.pending} pending, {report.failed} failed"
+        ),
+        (
+            f"{report.honoured} of {report.running} running pods"
+            f"{ended if report.completed else ''} saw exactly the set in their annotation"
+        ),
+        (
+            f"{report.mismatched} mismatched, {report.drifted} drifted after an injected GPU "
+            f"loss, {report.double_allocated} GPUs given twice"
+        ),
     ]
     left = report.left_out
     if left.shared or left.gpu_spec or left.not_reached:

@@ -34,7 +34,7 @@ _log = structlog.get_logger("kube-scheduler")
 _BINDERS: Final = 16
 _STATUS_TIMEOUT: Final = 5.0
 # A pod that waits may be looked at again at most this often (seconds); kube-scheduler's 1 to 10.
-DEFAULT_BACKOFF: Final = Backoff(initial=0.5, maximum=4.0)
+DEFAULT_BACKOFF: Final = Backoff(initial=0.25, maximum=2.0)
 
 
 class Scheduler:
