@@ -57,4 +57,8 @@ class ReservationError(SchedulerError):
 
 
 class BindError(SchedulerError):
-    """A pod was not bound, or it is not known that it was."""
+    """A pod was not bound, or it is not known that it was. `outcome` is the metric's label."""
+
+    def __init__(self, problem: str, outcome: str = "error") -> None:
+        super().__init__(problem)
+        self.outcome = outcome

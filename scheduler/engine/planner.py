@@ -16,8 +16,10 @@ from scheduler.engine.profiles import Profile
 from scheduler.engine.request import PodRequest
 from scheduler.engine.reservations import Claim, Stage
 from scheduler.errors import BindError, DemandError
+from topology.errors import TopologyError
 from topology.wire import PROFILE_KEY
 
+NO_NODE: Final = "node is not in the inventory"
 HELD_ELSEWHERE: Final = "an earlier bind of this pod is not settled yet"
 
 
@@ -101,18 +103,26 @@ class Planner:
                 raise BindError(f"{HELD_ELSEWHERE} (node {claim.node})")
             return self._grant(request, claim), "repeated"
         if claim is not None and self._stands(request, claim, node):
-            claim = self.cluster.reserve(request.uid, node, claim.uuids, now=now)
-            return self._grant(request, claim), "confirmed"
+            return self._reserve(request, node, claim.uuids, now=now), "confirmed"
         if claim is not None:
             self.cluster.release(request.uid)
         best = self.decide(request, [node], now=now)
         if best.chosen is None:
             reasons = "; ".join(refusal.reason for refusal in best.refusals)
-            raise BindError(reasons or "node is not in the inventory")
+            raise BindError(reasons or NO_NODE, "refused")
         if not best.chosen.choice.uuids:
             return Grant(request.uid, node, {}), "unknown"
-        claim = self.cluster.reserve(request.uid, node, best.chosen.choice.uuids, now=now)
-        return self._grant(request, claim), "chosen"
+        return self._reserve(request, node, best.chosen.choice.uuids, now=now), "chosen"
+
+    def _reserve(
+        self, request: PodRequest, node: str, uuids: tuple[str, ...], *, now: float
+    ) -> Grant:
+        claim = self.cluster.reserve(request.uid, node, uuids, now=now)
+        try:
+            return self._grant(request, claim)
+        except (BindError, TopologyError):
+            self.cluster.release(request.uid)
+            raise
 
     def _stands(self, request: PodRequest, claim: Claim, node: str) -> bool:
         facts = self.cluster.facts(node)
@@ -125,7 +135,7 @@ class Planner:
     def _grant(self, request: PodRequest, claim: Claim) -> Grant:
         facts = self.cluster.facts(claim.node)
         if facts is None or facts.hardware is None:
-            raise BindError("node is not in the inventory")
+            raise BindError(NO_NODE, "refused")
         union = facts.set_of(claim.uuids)
         policy = self.profile_of(request).policy
         tables = self.cluster.sets.tables

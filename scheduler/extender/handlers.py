@@ -1,0 +1,229 @@
+"""The verbs as functions from bytes to bytes: decode, ask the planner, encode, count.
+
+Nothing may depend on the sequence of calls: kube-scheduler repeats them, reorders them and skips
+prioritize.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from scheduler.engine.decision import Decision
+from scheduler.engine.planner import HELD_ELSEWHERE, Planner
+from scheduler.engine.request import PodRequest
+from scheduler.engine.reservations import Stage
+from scheduler.errors import BindError, DemandError, SchedulerError
+from scheduler.extender.wire import (
+    BadBodyError,
+    BindResult,
+    ExtenderArgs,
+    FilterResult,
+    HostPriority,
+    NodeItems,
+    decode_args,
+    decode_bind,
+    decode_names,
+    decode_nodes,
+    encode,
+)
+from scheduler.kube.binder import Binder, PodRef
+from scheduler.kube.inventory import Inventory
+from scheduler.kube.pods import read_request
+from scheduler.metrics import Metrics
+
+NOT_SYNCED: Final = "the inventory is not complete yet"
+NOT_SEEN: Final = "some of the nodes are not in the inventory yet"
+
+BEST: Final = 10
+"""The highest score that prioritize knows."""
+
+REFUSALS_KEPT: Final = 256
+"""Shapes of waiting pods whose refusal is remembered: their next try costs a comparison."""
+
+_log = structlog.get_logger("scheduler.extender")
+
+
+class Candidates(msgspec.Struct, frozen=True):
+    """The nodes of a request: their names, and how they came if they came whole."""
+
+    names: list[str]
+    items: dict[str, msgspec.Raw] | None = None
+
+    def result(
+        self,
+        accepted: Sequence[str] = (),
+        *,
+        failed: dict[str, str] | None = None,
+        lasting: dict[str, str] | None = None,
+    ) -> bytes:
+        """Encode filter's answer in the form of the question."""
+        nodes, names = None, None
+        if self.items is None:
+            names = list(accepted)
+        else:
+            nodes = NodeItems(tuple(self.items[name] for name in accepted))
+        return encode(
+            FilterResult(
+                nodes=nodes,
+                node_names=names,
+                failed_nodes=failed or {},
+                failed_and_unresolvable_nodes=lasting or {},
+            )
+        )
+
+    def refuse_all(self, reason: str) -> bytes:
+        """Encode an answer that refuses every node for good, with one text."""
+        return self.result(lasting=dict.fromkeys(self.names, _text(reason)))
+
+
+class Handlers:
+    """Filter, prioritize and bind. `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        inventory: Inventory,
+        binder: Binder,
+        *,
+        resource: str,
+        clock: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._planner = planner
+        self._inventory = inventory
+        self._binder = binder
+        self._resource = resource
+        self._clock = clock
+        self._metrics = metrics
+        self._refusals: OrderedDict[tuple[object, ...], tuple[int, bytes, bytes]] = OrderedDict()
+
+    def filter(self, body: bytes) -> bytes:
+        """Answer with the shortlist, or why nobody will do; the best node's set is held."""
+        try:
+            outcome, answer = self._filter(decode_args("filter", body))
+        except (BadBodyError, SchedulerError) as error:
+            _log.warning("filter failed", error=str(error))
+            outcome, answer = "error", encode(FilterResult(error=_text(str(error))))
+        self._metrics.filters[outcome].inc()
+        return answer
+
+    def _filter(self, args: ExtenderArgs) -> tuple[str, bytes]:
+        try:
+            request = read_request(args.pod, self._resource)
+            if request is None:
+                candidates = self._candidates("filter", args)
+                return "passed_through", candidates.result(candidates.names)
+            self._planner.profile_of(request)
+        except DemandError as error:
+            return "refused", self._candidates("filter", args).refuse_all(str(error))
+        if not self._inventory.synced:
+            raise SchedulerError(NOT_SYNCED)
+        self._binder.remember(request)
+        settled = self._settled_node(request)
+        if settled is not None:
+            candidates = self._candidates("filter", args)
+            if settled not in candidates.names:
+                raise SchedulerError(HELD_ELSEWHERE)
+            return "accepted", candidates.result([settled])
+        names = bytes(args.node_names)
+        known = self._refusals.get(request.shape)
+        if known is not None and known[:2] == (self._planner.cluster.version, names):
+            return "repeated", known[2]
+        candidates = self._candidates("filter", args)
+        decision = self._planner.plan(request, candidates.names, now=self._clock())
+        if decision.chosen is not None:
+            nodes = [option.node for option in decision.shortlist]
+            return "accepted", candidates.result(nodes)
+        answer = self._refuse(decision, candidates)
+        if args.nodes is None:
+            self._remember_refusal(request, names, answer)
+        return "refused", answer
+
+    def _settled_node(self, request: PodRequest) -> str | None:
+        """Return the node of a pod that is bound, or may be: it can go nowhere else."""
+        bound = self._inventory.bound(request.uid)
+        if bound is not None:
+            return bound.node
+        claim = self._planner.cluster.claims.get(request.uid)
+        if claim is not None and claim.stage is not Stage.HELD:
+            return claim.node
+        return None
+
+    def _refuse(self, decision: Decision, candidates: Candidates) -> bytes:
+        if decision.unknown:
+            # An error is tried again by the clock: no event would wake the pod for these nodes.
+            raise SchedulerError(NOT_SEEN)
+        for plugin, nodes in decision.counts().items():
+            self._metrics.refused(plugin, nodes)
+        reasons = {node: _text(reason) for node, reason in decision.refused().items()}
+        helped = {decision.candidates[place] for place in decision.could_preempt.tolist()}
+        return candidates.result(
+            failed={node: reasons[node] for node in helped},
+            lasting={node: reason for node, reason in reasons.items() if node not in helped},
+        )
+
+    def _remember_refusal(self, request: PodRequest, names: bytes, answer: bytes) -> None:
+        self._refusals[request.shape] = (self._planner.cluster.version, names, answer)
+        self._refusals.move_to_end(request.shape)
+        if len(self._refusals) > REFUSALS_KEPT:
+            self._refusals.popitem(last=False)
+
+    def _candidates(self, verb: str, args: ExtenderArgs) -> Candidates:
+        if args.nodes is None:
+            return Candidates(decode_names(verb, args.node_names))
+        nodes = decode_nodes(verb, args.nodes)
+        for node in nodes:
+            if self._inventory.synced and not self._inventory.knows(node.metadata.name):
+                self._inventory.learn(node, self._clock())
+        names = [node.metadata.name for node in nodes]
+        return Candidates(names, dict(zip(names, args.nodes.items or (), strict=True)))
+
+    def prioritize(self, body: bytes) -> bytes:
+        """Give 10 to the best node and 0 to the others. Raises BadBodyError and SchedulerError."""
+        args = decode_args("prioritize", body)
+        candidates = self._candidates("prioritize", args)
+        best = self._best(args, candidates.names)
+        return encode(
+            [HostPriority(name, BEST if name == best else 0) for name in candidates.names]
+        )
+
+    def _best(self, args: ExtenderArgs, names: list[str]) -> str | None:
+        try:
+            request = read_request(args.pod, self._resource)
+            if request is None or not self._inventory.synced:
+                return None
+            settled = self._settled_node(request)
+            claim = self._planner.cluster.claims.get(request.uid)
+            planned = settled or (claim.node if claim is not None else None)
+            if planned in names:
+                return planned
+            chosen = self._planner.decide(request, names, now=self._clock()).chosen
+        except DemandError:
+            return None
+        return None if chosen is None else chosen.node
+
+    async def bind(self, body: bytes) -> bytes:
+        """Bind, and answer with the error if the pod is not bound."""
+        try:
+            args = decode_bind(body)
+            pod = PodRef(args.pod_namespace, args.pod_name, args.pod_uid)
+            await self._binder.bind(pod, args.node)
+        except BadBodyError as error:
+            self._metrics.binds["error"].inc()
+            _log.warning("bind failed", error=str(error))
+            return encode(BindResult(error=_text(str(error))))
+        except BindError as error:
+            self._metrics.binds[error.outcome].inc()
+            _log.warning("bind failed", pod=args.pod_name, uid=args.pod_uid, error=str(error))
+            return encode(BindResult(error=_text(str(error))))
+        return encode(BindResult())
+
+
+def _text(reason: str) -> str:
+    """Return a reason as kube-scheduler's users see it: with whose it is."""
+    return f"gputopo: {reason}"

@@ -1,0 +1,305 @@
+"""COMPOSITION ROOT of the extender: builds everything, owns the TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+import structlog
+import uvicorn
+import uvloop
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+
+from runtime import lifecycle, logs
+from runtime.errors import AccessError
+from runtime.kube_aio import AioKubeClient, connect_aio
+from runtime.objects import Node, Pod
+from runtime.ops import OpsServer
+from runtime.reflector import AioReflector
+from scheduler.engine.cluster import ClusterState
+from scheduler.engine.framework import Framework
+from scheduler.engine.planner import Planner
+from scheduler.engine.plugins import built_in
+from scheduler.engine.profiles import BUILT_IN, Profile
+from scheduler.errors import ProfileError
+from scheduler.extender import app
+from scheduler.extender.handlers import Handlers
+from scheduler.kube.binder import Binder
+from scheduler.kube.inventory import Inventory
+from scheduler.metrics import Metrics
+from scheduler.settings import ExtenderSettings
+from topology.errors import TopologyError
+from topology.profiles import profile_named
+from topology.tables import DEFAULT_MIX, Mix
+
+HOUSEKEEPING_SECONDS: Final = 0.5
+"""How often plans expire and gauges are set; a hold may last this much longer."""
+
+WEDGED_SECONDS: Final = 15.0
+"""An event loop that has not turned for this long fails /healthz."""
+
+BACKLOG: Final = 512
+
+_log = structlog.get_logger("scheduler.main")
+
+
+class Extender(msgspec.Struct, frozen=True):
+    """The collaborators of a running extender, wired."""
+
+    cluster: ClusterState
+    planner: Planner
+    inventory: Inventory
+    binder: Binder
+    handlers: Handlers
+    metrics: Metrics
+
+
+class Health:
+    """What the probes ask: whether the event loop turns, and whether decisions can be made."""
+
+    def __init__(self) -> None:
+        self.turned = time.monotonic()
+        self.inventory: Inventory | None = None
+
+    def healthy(self) -> str | None:
+        """Return why not, None if fine."""
+        silent = time.monotonic() - self.turned
+        return f"the event loop is stuck for {silent:.0f} s" if silent > WEDGED_SECONDS else None
+
+    def ready(self) -> str | None:
+        """Return why not, None if fine."""
+        if self.inventory is None or not self.inventory.synced:
+            return "nodes and pods are not listed yet"
+        return None
+
+
+def run(settings: ExtenderSettings) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code: 0 after a signal, 1 after a fault."""
+    logs.setup(settings.log_level, component="extender")
+    registry = CollectorRegistry()
+    health = Health()
+    ops = OpsServer(
+        settings.ops_host,
+        settings.ops_port,
+        registry=registry,
+        healthy=health.healthy,
+        ready=health.ready,
+    )
+    try:
+        profiles = build_profiles(settings, built_in())
+        mix = build_mix(settings)
+        with (
+            _listen(settings.host, settings.port) as listener,
+            _probes(ops, f"{settings.ops_host}:{settings.ops_port}"),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(
+                _main(
+                    settings,
+                    listener,
+                    health,
+                    lambda client: build(settings, profiles, mix, client, registry),
+                )
+            )
+    except (ProfileError, TopologyError, OSError, AccessError) as error:
+        _log.error("cannot start", error=str(error))
+        return 1
+
+
+def build_profiles(settings: ExtenderSettings, framework: Framework) -> dict[str, Profile]:
+    """Return the built-in profiles and the configured ones. Raises ProfileError."""
+    profiles = dict(BUILT_IN)
+    for name, given in settings.profiles.items():
+        try:
+            policy = profile_named(given.policy)
+        except TopologyError as error:
+            raise ProfileError(name, str(error)) from None
+        profiles[name] = Profile(
+            name=name,
+            weights=tuple(given.weights.items()),
+            tolerance=given.tolerance,
+            policy=policy,
+        )
+    for profile in profiles.values():
+        framework.check(profile)
+    if settings.default_profile not in profiles:
+        raise ProfileError(settings.default_profile, "is the default, and does not exist")
+    return profiles
+
+
+def build_mix(settings: ExtenderSettings) -> Mix:
+    """Return the workload's mix. Raises SelectionError for one that cannot be."""
+    return Mix(shares=tuple(sorted(settings.mix.items()))) if settings.mix else DEFAULT_MIX
+
+
+def build(
+    settings: ExtenderSettings,
+    profiles: dict[str, Profile],
+    mix: Mix,
+    client: AioKubeClient,
+    registry: CollectorRegistry,
+) -> Extender:
+    """Wire the collaborators, without starting anything."""
+    metrics = Metrics(registry)
+    cluster = ClusterState(mix)
+
+    def report(kind: str, name: str, problem: str) -> None:
+        metrics.unreadable[kind].inc()
+        _log.warning("unreadable", kind=kind, name=name, problem=problem)
+
+    inventory = Inventory(cluster, settings.resource, report)
+    planner = Planner(
+        cluster,
+        built_in(),
+        profiles,
+        default_profile=settings.default_profile,
+        hold_seconds=settings.hold_seconds,
+        shortlist=settings.shortlist,
+    )
+    binder = Binder(
+        planner,
+        inventory,
+        client,
+        resource=settings.resource,
+        clock=time.monotonic,
+        timeout=settings.bind_timeout_seconds,
+        metrics=metrics,
+    )
+    handlers = Handlers(
+        planner,
+        inventory,
+        binder,
+        resource=settings.resource,
+        clock=time.monotonic,
+        metrics=metrics,
+    )
+    return Extender(cluster, planner, inventory, binder, handlers, metrics)
+
+
+async def _main(
+    settings: ExtenderSettings,
+    listener: socket.socket,
+    health: Health,
+    make: Callable[[AioKubeClient], Extender],
+) -> int:
+    client = await connect_aio(settings.kubeconfig)
+    extender = make(client)
+    health.inventory = extender.inventory
+    try:
+        return await lifecycle.run_until_signal(_serve(extender, client, listener, health))
+    finally:
+        await extender.binder.close()
+        await client.close()
+
+
+async def _serve(
+    extender: Extender, client: AioKubeClient, listener: socket.socket, health: Health
+) -> None:
+    inventory = extender.inventory
+    nodes = AioReflector(client, "/api/v1/nodes", Node, inventory.nodes, name="nodes")
+    pods = AioReflector(client, "/api/v1/pods", Pod, inventory.pods, name="pods")
+    server = _server(app.build(extender.handlers, extender.metrics))
+    async with asyncio.TaskGroup() as group:
+        lifecycle.start(group, "reflect nodes", nodes.run())
+        lifecycle.start(group, "reflect pods", pods.run())
+        lifecycle.start(group, "housekeeping", _keep_house(extender, health))
+        lifecycle.start(group, "verbs", _serve_verbs(server, listener))
+        _log.info("serving", port=listener.getsockname()[1])
+
+
+async def _serve_verbs(server: _Server, listener: socket.socket) -> None:
+    """Serve until cancelled, then let the calls under way finish."""
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+
+
+async def _keep_house(extender: Extender, health: Health) -> None:
+    """Expire plans, drop what nobody confirmed, set gauges, and show that the loop turns."""
+    frozen = False
+    while True:
+        now = health.turned = time.monotonic()
+        for _ in extender.cluster.expire(now):
+            extender.metrics.plans["expired"].inc()
+        extender.inventory.forget_learned(now)
+        extender.binder.settle_unseen()
+        extender.metrics.gauge(extender.cluster)
+        if extender.inventory.synced and not frozen:
+            # What was built by now stays: the collector need not look at it again. This takes
+            # p99 at 500 names from 4.8 to 0.6 ms.
+            frozen = True
+            gc.collect()
+            gc.freeze()
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+@contextlib.contextmanager
+def _probes(ops: OpsServer, address: str) -> Iterator[None]:
+    """Serve metrics and probes. Raises OSError saying which address is not to be had."""
+    try:
+        ops.start()
+    except OSError as error:
+        raise _taken(error, address) from None
+    try:
+        yield
+    finally:
+        ops.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is started. Raises OSError saying which."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _taken(error, f"{host}:{port}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _taken(error: OSError, address: str) -> OSError:
+    return OSError(f"{address}: {error.strerror or error}")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: runtime.lifecycle owns the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def _server(application: Starlette) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            application,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            # kube-scheduler keeps two idle connections; 5 s would close them under its calls.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+        )
+    )
