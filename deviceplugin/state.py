@@ -73,9 +73,12 @@ def judge_realised(holdings: Holdings, pods: Mapping[str, Pod]) -> dict[str, boo
             assignment = assignment_of(pod)
         except WireError:
             continue
-        if assignment is not None:
+        if assignment is None:
+            continue
+        real = {name: frozenset(held.containers.get(name, ())) for name in assignment.containers}
+        # What kubelet said during the pod's admission is older than the pod's phase.
+        if all(real[name] for name, uuids in assignment.containers.items() if uuids):
             verdicts[pod.metadata.uid] = all(
-                frozenset(held.containers.get(name, ())) == frozenset(uuids)
-                for name, uuids in assignment.containers.items()
+                real[name] == frozenset(uuids) for name, uuids in assignment.containers.items()
             )
     return verdicts
