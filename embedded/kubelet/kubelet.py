@@ -112,6 +112,12 @@ class Kubelet:
             if self._process is None or not self._process.crash(namespace, pod, container):
                 raise KubeletError(f"{namespace}/{pod}: container {container} does not run")
 
+    def finish_pod(self, namespace: str, pod: str) -> None:
+        """Let a pod's containers end well now. Raises KubeletError if it does not run."""
+        with self._lock:
+            if self._process is None or not self._process.finish(namespace, pod):
+                raise KubeletError(f"{namespace}/{pod} does not run")
+
     def containers(self) -> tuple[ContainerView, ...]:
         """Return every start of a container so far, oldest first, as it stands now."""
         return self._runtime.views()

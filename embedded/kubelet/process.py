@@ -166,6 +166,14 @@ class KubeletProcess:
         self._workers.restart(view.uid, container)
         return True
 
+    def finish(self, namespace: str, name: str) -> bool:
+        """Let a pod's containers end well; False if it does not run."""
+        record = self._pods.find(namespace, name)
+        if record is None or record.phase != "Running":
+            return False
+        self._workers.end(record.pod.metadata.uid)
+        return True
+
     def _registration_server(self) -> SocketServer:
         server = SocketServer(
             self._plugins_dir / "kubelet.sock",

@@ -85,6 +85,11 @@ class PodWorkers:
         """Start a container again that has died."""
         self._at(0.0, lambda: self._restart(uid, container, 0))
 
+    def end(self, uid: str) -> None:
+        """Let a pod's containers end well now."""
+        self._runtime.finish(uid)
+        self._at(0.0, lambda: None)
+
     def _pause(self) -> float | None:
         times = [self._due[0][0]] if self._due else []
         if (end := self._runtime.next_end()) is not None:
