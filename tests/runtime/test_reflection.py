@@ -65,9 +65,7 @@ class Told:
     def __init__(self, seed: int = 1) -> None:
         self.sink = Names()
         self.reports: list[str] = []
-        self.state = Reflection(
-            Pod, self.sink, rng=random.Random(seed), report=self.reports.append
-        )
+        self.state = Reflection(Pod, self.sink, rng=random.Random(seed), report=self.reports.append)
 
     def list(self, version: int, *names: str) -> None:
         """Go through the list step."""
