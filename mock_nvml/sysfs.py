@@ -81,7 +81,7 @@ class _Tree:
                 folder,
                 bridge,
                 place.numa_node,
-                {"class": _BRIDGE, "vendor": _BROADCOM, "device": "0xc030"},
+                {"class": _BRIDGE, "vendor": _BROADCOM},
             )
         self._fill(folder / place.pci, place.pci, place.numa_node, files)
 
