@@ -20,8 +20,8 @@ from topology.tables import Mix
 class ClusterState:
     """Columns and claims. `version` grows with every change that a decision could notice."""
 
-    def __init__(self, mix: Mix) -> None:
-        self.columns = Columns()
+    def __init__(self, mix: Mix, columns: Columns | None = None) -> None:
+        self.columns = columns if columns is not None else Columns()
         self.claims = Reservations()
         self.sets = SetTables(self.columns, mix)
         self.version = 0

@@ -75,7 +75,8 @@ class NodeFacts(msgspec.Struct, frozen=True):
 class Columns:
     """The table. Arrays grow by doubling; rows of removed nodes are used again."""
 
-    def __init__(self) -> None:
+    def __init__(self, states_kept: int = STATES_KEPT) -> None:
+        self._states_kept = states_kept
         self.rows: dict[str, int] = {}
         self.names: list[str] = []
         self.facts: list[NodeFacts] = []
@@ -196,7 +197,7 @@ class Columns:
     def _intern_state(self, hardware: int, free: GpuSet) -> int:
         known = self._state_ids.get((hardware, free))
         if known is None:
-            if len(self.state_free) >= max(STATES_KEPT, 2 * len(self.names)):
+            if len(self.state_free) >= max(self._states_kept, 2 * len(self.names)):
                 self._forget_states()
             known = self._state_ids[hardware, free] = len(self.state_free)
             self.state_hardware.append(hardware)

@@ -7,7 +7,7 @@ wrong shape is an error that names the plugin instead of a wrong placement.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,13 @@ class Reserve(Protocol):
         """Return the set for the pod on the candidate at `place`, None if there is none."""
 
 
+class Scorer(NamedTuple):
+    """A Score plugin, and its Normalize half if it has one."""
+
+    plugin: Score
+    normalizer: Normalize | None
+
+
 class Framework:
     """The plugins of a scheduler, by extension point; filters run in their order."""
 
@@ -86,7 +93,11 @@ class Framework:
     ) -> None:
         self.pre_filters = pre_filters
         self.filters = filters
-        self.scores: Mapping[str, Score] = {plugin.name: plugin for plugin in scores}
+        self.scores: Mapping[str, Scorer] = {
+            # Found out once: asking a protocol costs more than most plugins' work.
+            plugin.name: Scorer(plugin, plugin if isinstance(plugin, Normalize) else None)
+            for plugin in scores
+        }
         self.reserve = reserve
 
     def check(self, profile: Profile) -> Profile:
@@ -110,18 +121,19 @@ def run_filter(plugin: Filter, view: View, request: PodRequest) -> BoolArray:
     return answer
 
 
-def run_score(plugin: Score, view: View, request: PodRequest) -> tuple[FloatArray, FloatArray]:
+def run_score(scorer: Scorer, view: View, request: PodRequest) -> tuple[FloatArray, FloatArray]:
     """Ask a score plugin; returns raw and normalised scores, both checked."""
+    plugin = scorer.plugin
     raw = np.asarray(plugin.score(view, request))
     if raw.shape != (len(view),) or raw.dtype.kind not in "fiu":
         raise PluginError(plugin.name, _shape("score", raw, view, "number"))
     if not np.isfinite(raw).all():
         raise PluginError(plugin.name, "score returned a number that is not finite")
     raw = raw.astype(np.float64, copy=False)
-    if not isinstance(plugin, Normalize):
+    if scorer.normalizer is None:
         scaled = raw
     else:
-        scaled = np.asarray(plugin.normalize(view, raw))
+        scaled = np.asarray(scorer.normalizer.normalize(view, raw))
         if scaled.shape != raw.shape or scaled.dtype.kind != "f":
             raise PluginError(plugin.name, _shape("normalize", scaled, view, "float"))
     # A hair beyond the scale is rounding, more is a mistake; NaN compares false.

@@ -194,20 +194,22 @@ class SetTables:
     def __init__(self, columns: Columns, mix: Mix) -> None:
         self.tables = ClassTables(mix)
         self._columns = columns
-        self._kept: OrderedDict[tuple[Demand, Policy], BestSets] = OrderedDict()
+        # By the policy's identity: hashing its orders would cost more than the look-up saves.
+        self._kept: OrderedDict[tuple[Demand, int], tuple[Policy, BestSets]] = OrderedDict()
         self._ceilings: list[float] = []
 
     def best(self, demand: Demand, policy: Policy) -> BestSets:
         """Return the answers for a demand under a policy."""
-        key = (demand, policy)
+        key = (demand, id(policy))
         found = self._kept.get(key)
         if found is None:
-            found = self._kept[key] = BestSets(self._columns, self.tables, demand, policy)
+            found = policy, BestSets(self._columns, self.tables, demand, policy)
+            self._kept[key] = found
             if len(self._kept) > DEMANDS_KEPT:
                 self._kept.popitem(last=False)
         else:
             self._kept.move_to_end(key)
-        return found
+        return found[1]
 
     def ceilings(self) -> FloatArray:
         """Return each hardware number's best bus bandwidth in GB/s; UNKNOWN finds 0 at the end."""

@@ -31,7 +31,7 @@ def machine(
     model: str = "NVIDIA A100-SXM4-40GB",
     memory_mib: int = 40960,
 ) -> NodeTopology:
-    """A machine of `count` GPUs, the first half on one socket; `links` are NVLinks by pair."""
+    """Build a machine: the first half of the GPUs on one socket, `links` are NVLinks by pair."""
     half = (count + 1) // 2
 
     def level(one: int, other: int) -> Level:
@@ -64,24 +64,24 @@ def machine(
 
 
 def pcie(count: int = 4, **given: Any) -> NodeTopology:
-    """A machine without NVLinks."""
+    """Build a machine without NVLinks."""
     return machine({}, count=count, **given)
 
 
 def mesh(count: int = 4, links: int = 4, **given: Any) -> NodeTopology:
-    """A machine whose GPUs are all joined directly."""
+    """Build a machine whose GPUs are all joined directly."""
     pairs = {(i, j): links for i in range(count) for j in range(i)}
     return machine(pairs, count=count, **given)
 
 
 def switched(count: int = 8, **given: Any) -> NodeTopology:
-    """A machine with one NVSwitch."""
+    """Build a machine with one NVSwitch."""
     pairs = {(i, j): 12 for i in range(count) for j in range(i)}
     return machine(pairs, count=count, switch=True, **given)
 
 
 def bridged(count: int = 4, **given: Any) -> NodeTopology:
-    """A machine with an NVLink bridge over each two neighbours."""
+    """Build a machine with an NVLink bridge over each two neighbours."""
     return machine({(i, i + 1): 4 for i in range(0, count - 1, 2)}, count=count, **given)
 
 
@@ -98,7 +98,7 @@ def node_object(
     allocatable: int | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A Node as the API server holds it."""
+    """Write a Node as the API server holds it."""
     written = dict(annotations or {})
     if topology is not None:
         written.setdefault(TOPOLOGY_KEY, encode_topology(topology))
@@ -118,7 +118,7 @@ def node_object(
 
 
 def container(name: str, gpus: int | str, **given: Any) -> dict[str, Any]:
-    """A container of a pod."""
+    """Write a container of a pod."""
     limits = {RESOURCE: str(gpus)} if gpus not in {0, "0"} else {}
     return {"name": name, "image": "app", "resources": {"limits": limits}, **given}
 
@@ -134,7 +134,7 @@ def pod_object(
     assigned: Mapping[str, tuple[str, ...]] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A Pod as the API server holds it; `assigned` writes our annotation."""
+    """Write a Pod as the API server holds it; `assigned` writes our annotation."""
     written = dict(annotations or {})
     if assigned is not None:
         written[ASSIGNMENT_KEY] = encode_assignment(Assignment(dict(assigned)))

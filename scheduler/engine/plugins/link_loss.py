@@ -20,7 +20,8 @@ class LinkLoss:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return minus the GB/s lost; nothing for nodes of unknown topology."""
-        lost: FloatArray = -np.nan_to_num(view.loss(request.demand)) * view.ceiling
+        loss = np.where(view.annotated, view.loss(request.demand), 0.0)
+        lost: FloatArray = -loss * view.ceiling
         return lost
 
     def normalize(self, view: View, raw: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ class LinkQuality:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return GB/s; nothing for nodes of unknown topology."""
-        quality: FloatArray = np.nan_to_num(view.quality(request.demand))
+        quality: FloatArray = np.where(view.annotated, view.quality(request.demand), 0.0)
         return quality
 
     def normalize(self, view: View, raw: FloatArray) -> FloatArray:  # noqa: ARG002 -- the protocol's signature
