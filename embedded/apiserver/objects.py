@@ -71,12 +71,13 @@ def prepare_update(resource: Resource, old: Object, new: Object, *, status: bool
         )
     check_preconditions(old, meta, resource.plural)
     _check_texts(resource, name, meta)
+    free = {key: value for key, value in meta.items() if key not in _KEPT}
     kept = {key: old["metadata"][key] for key in _KEPT if key in old["metadata"]}
     made = {
         **new,
         "kind": resource.kind,
         "apiVersion": resource.api_version,
-        "metadata": {**meta, **kept, "resourceVersion": old["metadata"]["resourceVersion"]},
+        "metadata": {**free, **kept, "resourceVersion": old["metadata"]["resourceVersion"]},
     }
     if status:
         return {**made, **_part(old, "spec")}
@@ -85,7 +86,7 @@ def prepare_update(resource: Resource, old: Object, new: Object, *, status: bool
         made.update(_part(old, "status"))
     if resource is PODS:
         made["spec"] = _checked_pod_spec(name, made)
-        if _fixed(made["spec"]) != _fixed(old["spec"]):
+        if _fixed(made["spec"]) != _fixed(old["spec"]) or _adds_gates(made["spec"], old["spec"]):
             raise invalid(
                 "Pod",
                 name,
@@ -188,5 +189,10 @@ def _fixed(spec: Object) -> Object:
             {part: value for part, value in container.items() if part != "image"}
             for container in fixed.get(key) or []
         ]
-    gates = fixed.pop("schedulingGates", None)
-    return fixed if not gates else {**fixed, "schedulingGates": gates}
+    fixed.pop("schedulingGates", None)
+    return fixed
+
+
+def _adds_gates(new: Object, old: Object) -> bool:
+    had = old.get("schedulingGates") or []
+    return any(gate not in had for gate in new.get("schedulingGates") or [])

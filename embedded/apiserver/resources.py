@@ -22,8 +22,6 @@ class Resource(msgspec.Struct, frozen=True):
     """Fields that a fieldSelector may name."""
     unconditional_update: bool = True
     """Whether a PUT without a resourceVersion is taken."""
-    keeps_created_status: bool = False
-    """Whether a POST may bring a status: nodes may, pods start Pending."""
 
     @property
     def api_version(self) -> str:
@@ -44,7 +42,6 @@ NODES = Resource(
     namespaced=False,
     subresources=("status",),
     fields=("metadata.name", "spec.unschedulable"),
-    keeps_created_status=True,
 )
 PODS = Resource(
     "",

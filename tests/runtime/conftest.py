@@ -1,4 +1,4 @@
-"""A real API server over real sockets for every test: nothing between client and store is mocked."""
+"""A real API server over real sockets for every test; nothing in between is mocked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.kube import KubeClient, connect
 
 @pytest.fixture
 def server() -> Iterator[ApiServer]:
-    """An API server on a free port, with a bookmark every 50 ms."""
+    """Run an API server on a free port, with a bookmark every 50 ms."""
     server = ApiServer(bookmark_seconds=0.05)
     server.start()
     yield server
@@ -22,13 +22,13 @@ def server() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def kubeconfig(server: ApiServer, tmp_path: Path) -> str:
-    """A kubeconfig that leads to the server."""
+    """Write a kubeconfig that leads to the server."""
     return str(server.write_kubeconfig(tmp_path / "kubeconfig"))
 
 
 @pytest.fixture
 def client(kubeconfig: str) -> Iterator[KubeClient]:
-    """A client for threads."""
+    """Connect a client for threads."""
     client = connect(kubeconfig)
     yield client
     client.close()

@@ -128,10 +128,13 @@ async def test_an_eternal_task_that_ends_fails_its_group() -> None:
     async def nothing() -> None:
         await asyncio.sleep(0)
 
-    with pytest.raises(ExceptionGroup) as caught:
+    async def both() -> None:
         async with asyncio.TaskGroup() as group:
             start(group, "feed", nothing())
             start(group, "other", asyncio.Event().wait())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await both()
     [cause] = caught.value.exceptions
     assert isinstance(cause, WorkerEndedError)
     assert cause.name == "feed"

@@ -40,7 +40,7 @@ class Daemon:
 
 @pytest.fixture
 def daemon() -> Iterator[Daemon]:
-    """A daemon with a running ops server."""
+    """Run a daemon with a running ops server."""
     daemon = Daemon()
     daemon.server.start()
     yield daemon

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 
 import pytest
@@ -84,7 +85,5 @@ def test_whole_numbers_scale_by_their_suffix(number: int, suffix: str) -> None:
 @given(st.text("0123456789.eE+-munkKMGTPEi x१", max_size=80))
 def test_any_text_is_a_fraction_or_a_named_error(text: str) -> None:
     """No text does anything else."""
-    try:
+    with contextlib.suppress(QuantityError):
         assert isinstance(parse_quantity(text), Fraction)
-    except QuantityError as error:
-        assert error.text is not None

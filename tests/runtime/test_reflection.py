@@ -48,13 +48,13 @@ class Names:
 
 
 def page(version: int, *names: str) -> bytes:
-    """A whole list."""
+    """Write a whole list."""
     items = [{"metadata": {"name": name, "resourceVersion": "1"}} for name in names]
     return json.dumps({"metadata": {"resourceVersion": str(version)}, "items": items}).encode()
 
 
 def event(type_: str, version: int, name: str = "p", **meta: Any) -> bytes:
-    """A watch line."""
+    """Write a watch line."""
     obj = {"metadata": {"name": name, "resourceVersion": str(version), **meta}}
     return json.dumps({"type": type_, "object": obj}).encode()
 
@@ -84,7 +84,7 @@ class Told:
 
 @pytest.fixture
 def told() -> Told:
-    """A reflection that has listed one pod at version 7."""
+    """Make a reflection that has listed one pod at version 7."""
     told = Told()
     told.list(7, "a")
     return told
@@ -260,9 +260,13 @@ def test_a_list_that_does_not_read_is_a_failure(body: bytes) -> None:
     """A list without a version or form never reaches the sink."""
     told = Told()
     told.state.step()
-    with pytest.raises(UnreachableError):
+
+    def take() -> None:
         told.state.page(body)
         told.state.listed()
+
+    with pytest.raises(UnreachableError):
+        take()
     assert told.sink.lists == 0
 
 
@@ -276,7 +280,7 @@ def test_an_unknown_event_type_is_reported_and_passed(told: Told) -> None:
 
 @given(st.integers(min_value=0, max_value=2**32), st.integers(min_value=1, max_value=30))
 def test_pauses_grow_within_their_bounds(seed: int, failures: int) -> None:
-    """Each pause lies between the shortest and three times the one before, and below the longest."""
+    """Each pause lies between the shortest and thrice the one before, or the longest."""
     told = Told(seed)
     before = FIRST_PAUSE
     for _ in range(failures):
