@@ -149,7 +149,8 @@ class SyncLoop:
         if self._stopped:
             return
         phase: Phase = "Running" if survivor else "Pending"
-        self._pods.mark(uid, phase, admitted=True, started=self._wall_clock())
+        since = 0.0 if survivor else self._wall_clock()
+        self._pods.mark(uid, phase, admitted=True, started=since)
         self._journal.note("admitted", pod.key, "running already" if survivor else "")
         if survivor:
             self._workers.finish(uid)
@@ -204,3 +205,4 @@ class SyncLoop:
         record = self._pods.drop(uid)
         if record is not None:
             self._journal.note("forgotten", record.pod.key, "")
+            self._settled(uid)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from embedded.kubelet.containers import ContainerView
-from embedded.kubelet.devicemanager import Counts
+from embedded.kubelet.inventory import Counts
 from embedded.kubelet.poddevices import Grant
 from embedded.kubelet.pods import PodRecord
 from embedded.kubelet.requests import init_containers
@@ -73,7 +73,10 @@ def pod_status(
     wall: Callable[[float], float],
 ) -> Body:
     """Describe a pod's status. `wall` turns the runtime's clock into seconds since the epoch."""
-    started = rfc3339(record.started)
+    views = [view_of(each.name) for each in record.pod.spec.containers]
+    # A survivor of an earlier kubelet process began when its container did.
+    begun = record.started or min((wall(v.started) for v in views if v is not None), default=0.0)
+    started = rfc3339(begun)
     status: Body = {"phase": record.phase, "startTime": started}
     if record.reason:
         status |= {"reason": record.reason, "message": record.message}

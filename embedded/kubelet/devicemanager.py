@@ -1,4 +1,4 @@
-"""The device manager: which devices there are, who holds them, and how a container gets its own.
+"""The device manager: who holds which devices, and how a container gets its own.
 
 It knows no socket and no clock of its own: plugins come as endpoints, chance and time are given.
 The rules are kubelet's as seen on 1.36, with their traps: devices are freed late, chance fills
@@ -11,9 +11,6 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
-from typing import Final
-
-import msgspec
 
 from embedded.kubelet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from embedded.kubelet.devices import (
@@ -21,33 +18,23 @@ from embedded.kubelet.devices import (
     Endpoint,
     Injection,
     Options,
-    StoppedEndpoint,
     merge_injections,
 )
 from embedded.kubelet.errors import AdmissionError, AllocationError, KubeletError, PluginError
+from embedded.kubelet.inventory import STOP_GRACE, Counts, Inventory
 from embedded.kubelet.journal import What
-from embedded.kubelet.numa import Nodes, Policy, Split, make_hints, merge_hints, split_devices
+from embedded.kubelet.numa import Nodes, Policy, make_hints, merge_hints, split_devices
 from embedded.kubelet.poddevices import Grant, PodDevices
 from embedded.kubelet.requests import init_containers, sidecar, whole_limits
 from runtime.objects import Container, Pod
-
-STOP_GRACE: Final = 300.0
-"""Seconds after a plugin's end until the node's capacity drops to 0, too."""
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """Devices per resource as node.status shows them; `removed` are those gone for good."""
-
-    capacity: dict[str, int]
-    allocatable: dict[str, int]
-    removed: frozenset[str]
 
 
 class DeviceManager:
     """The devices of one node, for one life of the kubelet process. Safe to share.
 
-    `active` tells the UIDs of pods that may hold devices, `note` writes the journal, `changed` is
-    called after the node's numbers may have changed. `checkpoint` is the file to live on in.
+    `active` tells the UIDs of pods that may hold devices (it is called under the manager's lock),
+    `note` writes the journal, `changed` is called after the node's numbers may have changed.
+    `checkpoint` is the file to live on in.
     """
 
     def __init__(
@@ -71,32 +58,28 @@ class DeviceManager:
         self._path = checkpoint
         self._policy: Policy = policy
         self._numa_nodes = frozenset(numa_nodes)
-        self._stop_grace = stop_grace
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._endpoints: dict[str, Endpoint] = {}
-        self._options: dict[str, Options] = {}
-        self._stopped_at: dict[str, float] = {}
-        self._devices: dict[str, dict[str, Device]] = {}
-        self._healthy: dict[str, set[str]] = {}
-        self._unhealthy: dict[str, set[str]] = {}
-        self._removed: set[str] = set()
-        self._health: dict[tuple[str, str], bool] = {}
-        self._held = PodDevices()
-        self._in_use: dict[str, set[str]] = {}
+        self._closed = False
+        stored = self._load()
+        self._inventory = Inventory(stored.registered, clock(), stop_grace)
+        self._held = PodDevices(stored.grants)
+        self._in_use = self._held.in_use()
         self._reuse: tuple[str, dict[str, set[str]]] = ("", {})
-        self._affinity: dict[tuple[str, str], Nodes | None] = {}
+        self._affinity: dict[tuple[str, str], Nodes] = {}
         self._sources_ready = False
-        self._load()
+
+    def close(self) -> None:
+        """Write nothing down any more: the process has ended."""
+        with self._writing:
+            self._closed = True
 
     # Plugins
 
     def connected(self, resource: str, endpoint: Endpoint, options: Options) -> None:
         """Take a plugin that registered. Its devices come later; earlier ones stay as they are."""
         with self._lock:
-            self._endpoints[resource] = endpoint
-            self._options[resource] = options
-            self._stopped_at.pop(resource, None)
+            self._inventory.connect(resource, endpoint, options)
 
     def disconnected(self, resource: str, endpoint: Endpoint | None = None) -> None:
         """Take the end of a plugin's stream: all its devices are unhealthy from now on.
@@ -104,28 +87,15 @@ class DeviceManager:
         With `endpoint`, only if that is the one in use.
         """
         with self._lock:
-            current = self._endpoints.get(resource)
-            if current is None or endpoint not in (None, current):
+            if not self._inventory.disconnect(resource, endpoint, self._clock()):
                 return
-            self._unhealthy.setdefault(resource, set()).update(self._healthy.get(resource, ()))
-            if resource in self._healthy:
-                self._healthy[resource] = set()
-            self._endpoints[resource] = StoppedEndpoint(resource)
-            self._stopped_at[resource] = self._clock()
         self._note("disconnected", resource, "")
         self._changed()
 
     def listed(self, resource: str, devices: Iterable[Device]) -> None:
         """Take the list that a plugin has sent; it replaces what was known."""
         with self._lock:
-            known = {device.id: device for device in devices}
-            self._devices[resource] = known
-            self._healthy[resource] = {d.id for d in known.values() if d.healthy}
-            self._unhealthy[resource] = {d.id for d in known.values() if not d.healthy}
-            self._removed.discard(resource)
-            for device in known.values():
-                self._health[resource, device.id] = device.healthy
-            numbers = f"{len(self._healthy[resource])} of {len(known)} healthy"
+            numbers = self._inventory.replace(resource, devices)
         self._save()
         self._note("listed", resource, numbers)
         self._changed()
@@ -135,19 +105,7 @@ class DeviceManager:
     def counts(self) -> Counts:
         """Return the node's numbers; resources whose plugin is long gone are dropped here."""
         with self._lock:
-            now = self._clock()
-            for resource, since in tuple(self._stopped_at.items()):
-                if now - since >= self._stop_grace:
-                    for book in (self._healthy, self._unhealthy, self._endpoints, self._options):
-                        book.pop(resource, None)
-                    del self._stopped_at[resource]
-                    self._removed.add(resource)
-            allocatable = {resource: len(ids) for resource, ids in self._healthy.items()}
-            capacity = {
-                resource: allocatable.get(resource, 0) + len(self._unhealthy.get(resource, ()))
-                for resource in self._healthy.keys() | self._unhealthy.keys()
-            }
-            return Counts(capacity, allocatable, frozenset(self._removed))
+            return self._inventory.counts(self._clock())
 
     def held_by(self, uid: str, container: str | None = None) -> tuple[Grant, ...]:
         """Return what a pod, or one of its containers, holds."""
@@ -157,11 +115,7 @@ class DeviceManager:
     def allocatable_devices(self) -> dict[str, tuple[Device, ...]]:
         """Return the healthy devices of each resource, used or not."""
         with self._lock:
-            return {
-                resource: tuple(d for d in known.values() if d.id in self._healthy[resource])
-                for resource, known in self._devices.items()
-                if resource in self._healthy
-            }
+            return self._inventory.allocatable()
 
     def in_use(self) -> dict[str, int]:
         """Return how many devices of each resource are taken."""
@@ -169,32 +123,29 @@ class DeviceManager:
             return {resource: len(ids) for resource, ids in self._in_use.items()}
 
     def health_of(self, resource: str, device: str) -> bool | None:
-        """Return a device's last reported health, None if it was never listed.
-
-        It stays when the device vanishes from the list and when the plugin ends.
-        """
+        """Return a device's last reported health, None if it was never listed."""
         with self._lock:
-            return self._health.get((resource, device))
+            return self._inventory.health(resource, device)
 
     # Pods
 
     def sources_ready(self) -> None:
-        """All pods of the first list were looked at: from now on devices are freed."""
+        """Let devices be freed from now on: all pods of the first list were looked at."""
         self._sources_ready = True
 
     def free_ended(self) -> None:
         """Take back the devices of pods that are no longer active."""
         if not self._sources_ready:
             return
-        active = self._active()
         with self._lock:
-            ended = self._held.pods() - active
+            ended = self._held.pods() - self._active()
             if not ended:
                 return
             self._held.delete(ended)
             # Built anew from what is recorded: devices that an Allocate in flight was asked
             # about are not recorded yet, and are forgotten here (kubernetes issue 137534).
             self._in_use = self._held.in_use()
+            self._affinity = {k: v for k, v in self._affinity.items() if k[0] not in ended}
 
     def align(self, pod: Pod, container: Container) -> None:
         """Choose the NUMA nodes for a container. Raises AdmissionError if the policy refuses."""
@@ -202,16 +153,12 @@ class DeviceManager:
             return
         uid = pod.metadata.uid
         with self._lock:
-            nodes = self._numa_nodes or frozenset(
-                node for known in self._devices.values() for d in known.values() for node in d.numa
-            )
+            nodes = self._numa_nodes or self._inventory.numa_nodes()
             reuse = self._reuse[1] if self._reuse[0] == uid else {}
             hints = [
                 make_hints(
-                    self._devices.get(resource, {}),
-                    frozenset(
-                        self._healthy.get(resource, set()) - self._in_use.get(resource, set())
-                    ),
+                    self._inventory.devices(resource),
+                    self._free(resource),
                     frozenset(reuse.get(resource, ())),
                     needed,
                     nodes,
@@ -220,7 +167,7 @@ class DeviceManager:
                 if self._knows(resource)
             ]
             best = merge_hints(hints, nodes, self._policy)
-            self._affinity[uid, container.name] = best.nodes
+            self._affinity[uid, container.name] = best.nodes or frozenset()
         if self._policy != "best-effort" and not best.preferred:
             raise AdmissionError(
                 "TopologyAffinityError", "Resources cannot be allocated with Topology locality"
@@ -237,15 +184,17 @@ class DeviceManager:
             if self._reuse[0] != uid:
                 self._reuse = (uid, {})
             reuse = self._reuse[1]
-        self._allocate_container(uid, container, reuse, survivor=survivor)
-        initial = {each.name: each for each in init_containers(pod)}.get(container.name)
-        with self._lock:
-            for grant in self._held.grants(uid, container.name):
-                # What an init container used is there for the later ones, unless it stays.
-                if initial is not None and not sidecar(initial):
-                    reuse.setdefault(grant.resource, set()).update(grant.ids)
-                else:
-                    reuse.get(grant.resource, set()).difference_update(grant.ids)
+        wanted = list(whole_limits(container).items())
+        self._rng.shuffle(wanted)  # Go walks a map here
+        known = [(name, needed) for name, needed in wanted if self._is_plugins(name)]
+        if known:
+            self.free_ended()
+        for resource, needed in known:
+            mine = reuse.get(resource, set())
+            chosen = self._choose(uid, container.name, resource, needed, mine, survivor=survivor)
+            if chosen:
+                self._give(uid, container.name, resource, chosen)
+        self._settle_reuse(pod, container, reuse)
 
     def run_options(self, pod: Pod, container: Container) -> tuple[tuple[str, ...], Injection]:
         """Return device IDs and injection for a container's start or restart.
@@ -256,9 +205,7 @@ class DeviceManager:
         uid = pod.metadata.uid
         missing = False
         for resource, needed in whole_limits(container).items():
-            with self._lock:
-                known = self._knows(resource) and needed
-            if known:
+            if needed and self._is_plugins(resource):
                 self._pre_start(uid, container.name, resource)
                 with self._lock:
                     missing |= self._held.ids(uid, container.name, resource) is None
@@ -270,66 +217,52 @@ class DeviceManager:
 
     # Inside
 
-    def _load(self) -> None:
+    def _load(self) -> Checkpoint:
         try:
-            stored = read_checkpoint(self._path)
+            return read_checkpoint(self._path)
         except KubeletError as error:
             self._note("trouble", self._path.name, str(error))
-            return
-        self._held = PodDevices(stored.grants)
-        self._in_use = self._held.in_use()
-        for resource in stored.registered:
-            # Nothing to give until the plugin is back, and nobody to ask.
-            self._healthy[resource] = set()
-            self._unhealthy[resource] = set()
-            self._endpoints[resource] = StoppedEndpoint(resource)
-            self._stopped_at[resource] = self._clock()
+            return Checkpoint()
 
     def _save(self) -> None:
         with self._writing:
+            if self._closed:
+                return
             with self._lock:
-                now = Checkpoint(
-                    grants=self._held.grants(),
-                    registered={name: tuple(sorted(ids)) for name, ids in self._healthy.items()},
-                )
+                now = Checkpoint(self._held.grants(), self._inventory.registered())
             write_checkpoint(self._path, now)
 
     def _knows(self, resource: str) -> bool:
-        return resource in self._healthy or resource in self._in_use
+        return self._inventory.knows(resource) or resource in self._in_use
 
-    def _allocate_container(
-        self, uid: str, container: Container, reuse: dict[str, set[str]], *, survivor: bool
-    ) -> None:
-        wanted = list(whole_limits(container).items())
-        self._rng.shuffle(wanted)  # Go walks a map here
-        freed = False
-        for resource, needed in wanted:
-            with self._lock:
-                known = self._knows(resource)
-            if not known:
-                continue
-            if not freed:
-                self.free_ended()
-                freed = True
-            chosen = self._choose(
-                uid, container.name, resource, needed, reuse.get(resource, set()), survivor=survivor
-            )
-            if chosen:
-                self._give(uid, container.name, resource, chosen)
+    def _is_plugins(self, resource: str) -> bool:
+        with self._lock:
+            return self._knows(resource)
+
+    def _free(self, resource: str) -> frozenset[str]:
+        return self._inventory.healthy(resource) - self._in_use.get(resource, set())
+
+    def _settle_reuse(self, pod: Pod, container: Container, reuse: dict[str, set[str]]) -> None:
+        initial = {each.name: each for each in init_containers(pod)}.get(container.name)
+        with self._lock:
+            for grant in self._held.grants(pod.metadata.uid, container.name):
+                # What an init container used is there for the later ones, unless it stays.
+                if initial is not None and not sidecar(initial):
+                    reuse.setdefault(grant.resource, set()).update(grant.ids)
+                else:
+                    reuse.get(grant.resource, set()).difference_update(grant.ids)
 
     def _give(self, uid: str, container: str, resource: str, chosen: list[str]) -> None:
-        with self._lock:
-            endpoint = self._endpoints.get(resource)
         try:
-            if endpoint is None:
-                raise AllocationError(f"unknown Device Plugin {resource}")
+            with self._lock:
+                endpoint, _ = self._inventory.plugin(resource)
             injection = endpoint.allocate(self._in_any_order(chosen))
         except KubeletError:
             with self._lock:
                 self._in_use = self._held.in_use()
             raise
         with self._lock:
-            known = self._devices.get(resource, {})
+            known = self._inventory.devices(resource)
             devices = tuple(known.get(name, Device(name)) for name in sorted(chosen))
             self._held.insert(Grant(uid, container, resource, devices, injection))
         self._save()
@@ -356,28 +289,26 @@ class DeviceManager:
                 )
             if survivor:
                 return []
-            self._check_health(resource, held or frozenset())
-            if held is not None:
-                return []
-            if self._take(resource, chosen, reusable, required):
+            self._inventory.check(resource, held or frozenset())
+            if held is not None or self._take(resource, chosen, reusable, required):
                 return chosen
-            available = frozenset(self._healthy[resource] - self._in_use.get(resource, set()))
+            available = self._free(resource)
             missing = required - len(chosen)
             if len(available) < missing:
                 raise AllocationError(
                     f"requested number of devices unavailable for {resource}."
                     f" Requested: {missing}, Available: {len(available)}"
                 )
-            parts = self._split(uid, container, resource, available)
+            affinity = self._affinity.get((uid, container))
+            parts = split_devices(self._inventory.devices(resource), available, affinity)
             offered: frozenset[str] = parts.aligned
             rest: tuple[frozenset[str], ...] = (parts.aligned,)
             if missing >= len(parts.aligned):
                 if self._take(resource, chosen, parts.aligned, required):
                     return chosen
                 offered, rest = available, (parts.unaligned, parts.without)
-            must = frozenset(chosen)
         # The plugin is asked without the lock: it may call PodResources meanwhile.
-        preferred = self._prefer(resource, offered | must, must, required)
+        preferred = self._prefer(resource, offered, frozenset(chosen), required)
         with self._lock:
             for source in (preferred & offered, *rest):
                 if self._take(resource, chosen, source, required):
@@ -386,19 +317,6 @@ class DeviceManager:
             f"unexpectedly allocated less resources than required."
             f" Requested: {required}, Got: {len(chosen)}"
         )
-
-    def _check_health(self, resource: str, held: frozenset[str]) -> None:
-        if resource not in self._healthy:
-            raise AllocationError(f"cannot allocate unregistered device {resource}")
-        if not self._healthy[resource]:
-            raise AllocationError(
-                f"no healthy devices present; cannot allocate unhealthy devices {resource}"
-            )
-        if not held <= self._healthy[resource]:
-            raise AllocationError(
-                "previously allocated devices are no longer healthy;"
-                f" cannot allocate unhealthy devices {resource}"
-            )
 
     def _take(self, resource: str, chosen: list[str], source: Iterable[str], required: int) -> bool:
         """Take from `source` in any order until there are enough; tell whether there are."""
@@ -410,22 +328,14 @@ class DeviceManager:
             chosen.append(name)
         return len(chosen) == required
 
-    def _split(self, uid: str, container: str, resource: str, available: frozenset[str]) -> Split:
-        affinity = self._affinity.get((uid, container))
-        return split_devices(self._devices.get(resource, {}), available, affinity)
-
     def _prefer(
-        self, resource: str, available: frozenset[str], must: frozenset[str], size: int
+        self, resource: str, offered: frozenset[str], must: frozenset[str], size: int
     ) -> frozenset[str]:
         with self._lock:
-            endpoint = self._endpoints.get(resource)
-            options = self._options.get(resource, Options())
-        if endpoint is None:
-            raise AllocationError(
-                f"endpoint not found in cache for a registered resource: {resource}"
-            )
+            endpoint, options = self._inventory.plugin(resource)
         if not options.get_preferred_allocation_available:
             return frozenset()
+        available = offered | must
         try:
             answer = endpoint.preferred_allocation(
                 self._in_any_order(available), self._in_any_order(must), size
@@ -439,13 +349,8 @@ class DeviceManager:
 
     def _pre_start(self, uid: str, container: str, resource: str) -> None:
         with self._lock:
-            endpoint = self._endpoints.get(resource)
-            options = self._options.get(resource, Options())
+            endpoint, options = self._inventory.plugin(resource)
             held = self._held.ids(uid, container, resource)
-        if endpoint is None:
-            raise AllocationError(
-                f"endpoint not found in cache for a registered resource: {resource}"
-            )
         if not options.pre_start_required:
             return
         if held is None:

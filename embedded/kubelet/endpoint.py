@@ -57,17 +57,19 @@ class PluginConnection:
         self.resource = resource
         self.socket = socket
         self.closed = threading.Event()
+        self._settled = threading.Event()
         self._channel = grpc.insecure_channel(f"unix:{socket}", options=_CHANNEL_OPTIONS)
         self._stub = api_pb2_grpc.DevicePluginStub(self._channel)
 
     def dial(self, timeout: float = DIAL_TIMEOUT) -> Options:
         """Connect and ask for the options. Raises PluginError."""
-        try:
-            grpc.channel_ready_future(self._channel).result(timeout)
-        except grpc.FutureTimeoutError:
+        self._channel.subscribe(self._on_state, try_to_connect=True)
+        in_time = self._settled.wait(timeout)
+        if self.closed.is_set() or not in_time:
             raise PluginError(
                 f"failed to dial device plugin {self.socket}: context deadline exceeded"
-            ) from None
+            )
+        self._channel.unsubscribe(self._on_state)
         answer = self._call(self._stub.GetDevicePluginOptions, api_pb2.Empty())
         return Options(
             pre_start_required=answer.pre_start_required,
@@ -88,6 +90,7 @@ class PluginConnection:
     def close(self) -> None:
         """End the connection with all its calls."""
         self.closed.set()
+        self._settled.set()
         self._channel.close()
 
     def preferred_allocation(
@@ -120,6 +123,10 @@ class PluginConnection:
         """Call PreStartContainer. Raises PluginError."""
         request = api_pb2.PreStartContainerRequest(devices_ids=devices)
         self._call(lambda r: self._stub.PreStartContainer(r, timeout=PRE_START_TIMEOUT), request)
+
+    def _on_state(self, state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            self._settled.set()
 
     def _call(self, method: Callable[[Request], Reply], request: Request) -> Reply:
         try:

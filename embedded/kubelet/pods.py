@@ -16,7 +16,8 @@ class PodRecord(msgspec.Struct, frozen=True):
     """A pod as kubelet sees it.
 
     `pod` is the API's newest word, `phase` kubelet's own, which runs ahead of it. `admitted` is
-    None until admission has decided. `started` is the time of admission in seconds since the epoch.
+    None until admission has decided. `started` is the time of admission in seconds since the
+    epoch, 0 for a pod that ran before this process did.
     """
 
     pod: Pod

@@ -133,13 +133,17 @@ class KubeletProcess:
             ("pods", self._source.run),
         ):
             thread = threading.Thread(
-                target=run, name=f"{self._settings.node_name}-{name}", daemon=True
+                target=self._guard,
+                args=(name, run),
+                name=f"{self._settings.node_name}-{name}",
+                daemon=True,
             )
             self._threads.append(thread)
             thread.start()
 
     def stop(self) -> None:
         """End as a killed process does: connections break, nothing more is told, files stay."""
+        self._devices.close()
         for part in (self._loop, self._workers, self._status, self._source, self._registrar):
             part.stop()
         self._registration.stop()
@@ -173,6 +177,14 @@ class KubeletProcess:
             return False
         self._workers.end(record.pod.metadata.uid)
         return True
+
+    def _guard(self, name: str, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:
+            # A mistake of ours: the node stands still from here on, and the journal says why.
+            self._journal.note("trouble", self._settings.node_name, f"{name} died: {error!r}")
+            raise
 
     def _registration_server(self) -> SocketServer:
         server = SocketServer(

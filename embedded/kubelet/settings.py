@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from embedded.kubelet.devicemanager import STOP_GRACE
 from embedded.kubelet.endpoint import DIAL_TIMEOUT
+from embedded.kubelet.inventory import STOP_GRACE
 from embedded.kubelet.numa import Policy
 
 
