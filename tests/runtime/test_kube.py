@@ -353,3 +353,31 @@ def test_a_line_without_an_end_is_refused() -> None:
         splitter.feed(b"abc")
     with pytest.raises(UnreachableError, match="longer than 10 bytes"):
         splitter.feed(b"abc")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+    ],
+    ids=["nothing", "ssh", "short", "bad chunk", "bad gzip"],
+)
+async def test_an_answer_that_is_no_http_is_unreachable(answer: bytes, tmp_path: Path) -> None:
+    """Whatever comes from the other side, both flavours raise this package's errors only."""
+    fixed = FixedAnswer(answer, hang=False)
+    kubeconfig = fixed.kubeconfig(tmp_path / "kubeconfig")
+    client, aio = connect(kubeconfig), await connect_aio(kubeconfig)
+    for verb in (client.get, lambda path: list(client.watch_lines(path))):
+        with pytest.raises(UnreachableError):
+            verb("/api/v1/nodes")
+    with pytest.raises(UnreachableError):
+        await aio.get("/api/v1/nodes")
+    with pytest.raises(UnreachableError):
+        await anext(aio.watch_lines("/api/v1/nodes"))
+    client.close()
+    await aio.close()
+    fixed.close()
