@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from deviceplugin.inventory import Inventory
@@ -109,16 +108,6 @@ class Listing:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-    def wait_for(self, predicate: Callable[[Listing], bool], timeout: float) -> bool:
-        """Wait until `predicate` holds, for at most `timeout` seconds."""
-        end = time.monotonic() + timeout
-        with self._changed:
-            while not predicate(self):
-                left = end - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    return predicate(self)
-        return True
 
     def next_after(
         self, stream: Stream, version: int
