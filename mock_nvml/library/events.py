@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from typing import Any, Final
 
@@ -87,7 +88,7 @@ def nvmlEventSetWait_v2(state: MachineState, event_set: Any, data: Any, timeout:
 def write_handle_field(struct: Any, address: int) -> None:
     """Write the device of an event."""
     handle = pynvml.c_nvmlDevice_t()
-    write_handle(handle, address)
+    write_handle(ctypes.byref(handle), address)
     struct.device = handle
 
 
