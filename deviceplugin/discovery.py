@@ -16,7 +16,6 @@ from deviceplugin.nvml_interface import Code, Device, Link, Nvml, RemoteType
 from deviceplugin.sysfs import (
     PciNic,
     PciPath,
-    address_order,
     compare_paths,
     read_cpus,
     read_nics,
@@ -26,6 +25,7 @@ from topology.cpulist import format_list, parse_list
 from topology.errors import ModelError
 from topology.links import Level
 from topology.model import Clique, Gpu, Nic, NodeTopology
+from topology.pci import pci_order
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def discover(nvml: Nvml, sysfs_root: Path) -> Discovery:
             problems.append(result)
         else:
             found.append(result)
-    found.sort(key=lambda one: (address_order(one.gpu.pci), one.gpu.index))
+    found.sort(key=lambda one: (pci_order(one.gpu.pci), one.gpu.index))
     try:
         topology = _relate(nvml, found, read_nics(sysfs_root))
     except ModelError as error:

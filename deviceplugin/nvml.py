@@ -21,8 +21,8 @@ from deviceplugin.nvml_interface import (
     RemoteType,
 )
 from topology.links import LEVEL_OF_NVML, MAX_NVLINKS, Level
-from topology.machines import normalise_pci
 from topology.model import Clique
+from topology.pci import normalise_pci
 
 __all__ = [
     "Code",

@@ -13,6 +13,7 @@ import msgspec
 
 from topology.cpulist import parse_list
 from topology.links import Level
+from topology.pci import pci_order
 
 _ROOT: Final = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _DEVICE: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -119,14 +120,7 @@ def read_nics(sysfs_root: Path) -> tuple[PciNic, ...]:
         if path is not None:
             nics.append(PciNic(name=name, path=path))
     # A card that shows several interfaces on one function is told apart by name.
-    return tuple(sorted(nics, key=lambda nic: (address_order(nic.path.device), nic.name)))
-
-
-def address_order(pci: str) -> tuple[int, int, int, int]:
-    """Return a PCI address as numbers that sort."""
-    domain, bus, rest = pci.split(":")
-    device, function = rest.split(".")
-    return int(domain, 16), int(bus, 16), int(device, 16), int(function, 16)
+    return tuple(sorted(nics, key=lambda nic: (pci_order(nic.path.device), nic.name)))
 
 
 def _read(path: Path) -> str | None:

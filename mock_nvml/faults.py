@@ -7,13 +7,13 @@ playing. Entries appended to a script that is being played take effect too.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import msgspec
 import pynvml
-import yaml
 
 from mock_nvml.errors import FaultError
+from topology.yaml_text import YamlError, load_yaml
 
 
 class Xid(msgspec.Struct, frozen=True, tag="xid", tag_field="kind", forbid_unknown_fields=True):
@@ -142,16 +142,12 @@ def code_of(code: int | str) -> int | None:
 def read_script(path: Path, gpus: int) -> tuple[Fault, ...]:
     """Read a fault script for a machine of `gpus` GPUs; raises FaultError naming the entry."""
     try:
-        entries: Any = yaml.safe_load(path.read_bytes())
+        entries = load_yaml(path.read_bytes())
     except OSError as error:
         raise FaultError(str(path), "", f"cannot be read: {error.strerror}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise FaultError(
-            str(path), f"line {mark.line + 1}" if mark else "", f"not YAML: {error.problem}"
-        ) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise FaultError(str(path), "", f"not YAML: {error}") from None
+    except YamlError as error:
+        place = f"line {error.line}" if error.line else ""
+        raise FaultError(str(path), place, error.problem) from None
     if entries is None:
         return ()
     if not isinstance(entries, list):

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
-import yaml
 
 from topology.cpulist import parse_list
 from topology.errors import MachineFileError
 from topology.links import CELL_OF_LEVEL, LEVEL_OF_CELL, MAX_NVLINKS, Level, parse_nvlink_cell
 from topology.model import MAX_GPUS, CountMatrix
+from topology.pci import normalise_pci
+from topology.yaml_text import YamlError, load_yaml
 
 CellMatrix = tuple[tuple[str, ...], ...]
 KnownLevels = tuple[tuple[Level | None, ...], ...]
 
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_PCI = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([01]?[0-9a-f])\.([0-7])")
 _NIC_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}")
 
 
@@ -90,19 +89,6 @@ class Machine(msgspec.Struct, frozen=True):
     p2p: str = ""
 
 
-def normalise_pci(text: str) -> str:
-    """Return a PCI address as Linux writes it; raises ValueError if it is none.
-
-    >>> normalise_pci("8F:00.0"), normalise_pci("00000001:07:00.0")
-    ('0000:8f:00.0', '0001:07:00.0')
-    """
-    match = _PCI.fullmatch(text.strip().lower())
-    if match is None:
-        raise ValueError(f"{text!r} is not a PCI address")
-    domain, bus, device = (int(part or "0", 16) for part in match.group(1, 2, 3))
-    return f"{domain:04x}:{bus:02x}:{device:02x}.{match[4]}"
-
-
 def parse_machine(text: str | bytes, source: str) -> Machine:
     """Read a machine description; `source` names it in the MachineFileError of a breach."""
     return _Reader(source).read(text)
@@ -154,14 +140,10 @@ class _Reader:
 
     def _load(self, text: str | bytes) -> dict[str, Any]:
         try:
-            top = yaml.load(text, Loader=_LOADER)  # noqa: S506 - one of PyYAML's safe loaders
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = f"line {mark.line + 1}" if mark else ""
-            raise self.fail(place, f"not YAML: {error.problem or error.context}") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            line = (str(error).splitlines() or ["unreadable"])[0]
-            raise self.fail("", f"not YAML: {line}") from None
+            top = load_yaml(text)
+        except YamlError as error:
+            place = f"line {error.line}" if error.line else ""
+            raise self.fail(place, error.problem) from None
         if not isinstance(top, dict):
             raise self.fail("", f"a mapping is wanted, not {_kind(top)}")
         return top

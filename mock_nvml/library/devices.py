@@ -17,7 +17,7 @@ from mock_nvml.library.arguments import (
     write_text,
 )
 from mock_nvml.state import GpuState, MachineState
-from topology.machines import normalise_pci
+from topology.pci import normalise_pci
 
 _SUBSYSTEM = 0x10DE
 _LANES = 16
