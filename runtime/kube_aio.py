@@ -179,6 +179,7 @@ async def connect_aio(kubeconfig: str | None = None) -> AioKubeClient:
     api.user_agent = "gputopo"
 
     def timeouts(read: float) -> aiohttp.ClientTimeout:
+        """Bound the handshake and each read, not the whole: a watch lives for minutes."""
         return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=read)
 
     # ApiException comes from the transport for TLS faults, ConfigException from token renewal.

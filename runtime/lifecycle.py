@@ -141,6 +141,7 @@ async def run_until_signal(main: Coroutine[Any, Any, None], deadline: float = ST
     asked = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
+        """Cancel at the first signal, die at the second."""
         if asked.is_set():
             _die_by(number)
         _log.info("stopping", cause=number.name)

@@ -60,12 +60,8 @@ class OpsServer:
 
     def start(self) -> int:
         """Listen and return the port."""
-        outer = self
-
-        class Handler(_Handler):
-            ops = outer
-
-        self._server = _Server((self._host, self._asked_port), Handler)
+        handler = type("Handler", (_Handler,), {"ops": self})
+        self._server = _Server((self._host, self._asked_port), handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="ops", daemon=True
         )

@@ -113,9 +113,11 @@ async def test_main_that_ends_is_code_0_and_that_raises_code_1() -> None:
     """The exit code says whether main failed."""
 
     async def fine() -> None:
+        """End well."""
         await asyncio.sleep(0)
 
     async def fail() -> None:
+        """End badly."""
         raise RuntimeError("no")
 
     assert await run_until_signal(fine()) == 0
@@ -126,9 +128,11 @@ async def test_an_eternal_task_that_ends_fails_its_group() -> None:
     """The other tasks of the group are cancelled and the cause is the ended task's name."""
 
     async def nothing() -> None:
+        """End at once."""
         await asyncio.sleep(0)
 
     async def both() -> None:
+        """Run one task that ends and one that does not."""
         async with asyncio.TaskGroup() as group:
             start(group, "feed", nothing())
             start(group, "other", asyncio.Event().wait())

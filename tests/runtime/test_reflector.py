@@ -189,7 +189,10 @@ def test_an_exception_of_the_sink_ends_it(server: ApiServer, client: KubeClient)
     """A sink that raises is a mistake of ours: it is not retried in silence."""
 
     class Broken(Names):
+        """A sink with a mistake."""
+
         def listed(self, objects: tuple[Node, ...]) -> None:
+            """Raise."""
             raise RuntimeError("mistake")
 
     with pytest.raises(RuntimeError, match="mistake"):
