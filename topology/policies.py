@@ -7,7 +7,8 @@ The order of the default profile, `training`, among the sets that meet the pod's
 2. on machines without NVSwitch, for two GPUs or more, the greatest pair score. The reference
    maximises the pair score of a whole partition; taking the greatest of a set among those of
    equal bandwidth is what keeps us from ever being below it there;
-3. the least loss of what is left (`topology.tables`), then the most left to choose from;
+3. the least loss of what is left, then the tightest groups left, then the most left to choose
+   from (`topology.tables`);
 4. the fewest NUMA nodes, then the nearest NICs;
 5. the greatest pair score;
 6. the lowest positions.

@@ -15,7 +15,7 @@ class Criterion(Enum):
 
     BANDWIDTH = "more predicted bus bandwidth"
     PAIR_SCORE = "a greater pair score, as the reference allocator counts it"
-    REST = "less loss of what is left, then more left to choose from"
+    REST = "less loss of what is left, then tighter groups and more left to choose from"
     FEW_NUMA = "fewer NUMA nodes"
     MANY_NUMA = "more NUMA nodes"
     NEAR_NIC = "nearer NICs"

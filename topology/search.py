@@ -42,10 +42,15 @@ CLIQUE_STEPS: Final = 20_000
 Key = tuple[float, ...]
 
 
-def choose(tables: Tables, profile: Profile, request: Request) -> Choice:
-    """Return the best set found. Raises SelectionError if no set meets the min-link."""
+def choose(
+    tables: Tables, profile: Profile, request: Request, *, enumerate_up_to: int = ENUMERATE
+) -> Choice:
+    """Return the best set found. Raises SelectionError if no set meets the min-link.
+
+    Where at most `enumerate_up_to` sets are possible, all of them are looked at.
+    """
     cls = tables.cls
-    found = _candidates(cls, request)
+    found = _candidates(cls, request, enumerate_up_to)
     if not found:
         raise refuse(request)
     order = profile.order_for(request.count, switched=tables.switched)
@@ -103,7 +108,7 @@ def _best_grown(cls: TopologyClass, free: GpuSet, k: int) -> float:
     return max(bus_bandwidth(cls, one) for one in _grow(cls, free, k, EMPTY, everyone))
 
 
-def _candidates(cls: TopologyClass, request: Request) -> list[GpuSet]:
+def _candidates(cls: TopologyClass, request: Request, enumerate_up_to: int) -> list[GpuSet]:
     """Return possible sets, the promising ones among them, each once, ascending."""
     usable = GpuSet(request.free & request.allowed)
     near = _any_pair(cls) if request.min_link is None else near_masks(cls, request.min_link)
@@ -111,7 +116,7 @@ def _candidates(cls: TopologyClass, request: Request) -> list[GpuSet]:
     open_places = request.count - size(request.must)
     if not _is_clique(near, request.must):
         return []
-    if comb(len(spare), open_places) <= ENUMERATE:
+    if comb(len(spare), open_places) <= enumerate_up_to:
         sets = (GpuSet(gpuset(more) | request.must) for more in combinations(spare, open_places))
         return sorted(one for one in sets if _is_clique(near, one))
     found: set[GpuSet] = set()
@@ -120,7 +125,7 @@ def _candidates(cls: TopologyClass, request: Request) -> list[GpuSet]:
             cls, usable, request.count, request.must, near, inward=inward, outward=outward
         )
     if not found:
-        clique = _find_clique(near, usable, request.count, request.must)
+        clique = find_clique(near, usable, request.count, request.must)
         found = set() if clique is None else {clique}
     return sorted(found | _swap(cls, request, near, found))
 
@@ -193,7 +198,7 @@ def _swap(
     return better
 
 
-def _find_clique(near: tuple[int, ...], usable: GpuSet, k: int, must: GpuSet) -> GpuSet | None:
+def find_clique(near: tuple[int, ...], usable: GpuSet, k: int, must: GpuSet) -> GpuSet | None:
     """Return the first set whose pairs all are near, None if the steps do not find one."""
     allowed = usable & ~must
     for i in positions(must):

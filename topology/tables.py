@@ -7,8 +7,8 @@ it is built at once; larger classes are searched (`topology.search`).
 What free GPUs F are worth to the pods to come is V(F): the sum over request sizes k of p_k times
 the best quality obtainable in F for k, over the class's best; p is the mix of sizes asked for.
 The loss of a set S is V(F) - V(F without S), the fragmentation of links that it causes. Where two
-losses are equal, the sets that are left to choose from decide: the same sum over the mean quality
-of *all* k-subsets.
+losses are equal, V with pair scores as decimals decides, so that tight groups stay whole; then
+the sets that are left to choose from: the same sum over the quality of *all* k-subsets.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from topology.rates import NVLS_GAIN, nvlink_rate, nvls_gain, pcie_rate
 
 TABLE_GPUS: Final = 16
 """Classes of more GPUs have no tables: their masks would not fit."""
+
+_SCORE_SHARE: Final = 1e-9
+"""What a pair score adds to a quality: below half of its last digit, 0.001 GB/s, at 16 GPUs."""
 
 _NO_PAIR: Final = 127
 """A rank above that of any link."""
@@ -75,7 +78,7 @@ class Tables:
 
     `exact` is False above 16 GPUs: then none of the arrays is there. By mask: `sizes`, `quality`
     in GB/s, `pair_scores`, `worth` (V) and `choices` of these GPUs when they are free, and
-    `left_rank`, 0 for the best by worth, then by choices.
+    `left_rank`, 0 for what is best to be left.
     """
 
     def __init__(self, cls: TopologyClass, mix: Mix = DEFAULT_MIX) -> None:
@@ -96,7 +99,9 @@ class Tables:
             best[k] = _spread_max(np.where(self.sizes == k, self.quality, 0.0))
         self._best = best
         shares = [(k, p) for k, p in self.mix.shares if k <= self.count]
+        self.pair_scores: Ints = _pair_scores(self.cls)
         worth = np.zeros(1 << self.count)
+        tightness = np.zeros(1 << self.count)
         choices = np.zeros(1 << self.count)
         for k, p in shares:
             if k == 1:
@@ -104,13 +109,15 @@ class Tables:
                 choices += p * self.sizes / self.count
                 continue
             worth += p * best[k] / best[k][-1]
+            scored = self.quality + self.pair_scores * _SCORE_SHARE
+            tight = _spread_max(np.where(self.sizes == k, scored, 0.0))
+            tightness += p * tight / tight[-1]
             total = self.total(k)
             choices += p * total / total[-1]
         # Sums in another order of bits may differ in the last digit; equal means equal.
         self.worth: Floats = np.round(worth, 9)
         self.choices: Floats = np.round(choices, 9)
-        self.left_rank: Ints = _rank_pairs(self.worth, self.choices)
-        self.pair_scores: Ints = _pair_scores(self.cls)
+        self.left_rank: Ints = _rank(self.worth, np.round(tightness, 14), self.choices)
         _freeze(self.sizes, self.quality, best, self.worth, self.choices, self.left_rank)
         self._worst_ranks = _worst_ranks(self.cls)
         _freeze(self.pair_scores, self._worst_ranks)
@@ -163,9 +170,13 @@ class Tables:
         return fine
 
 
-@lru_cache(maxsize=64)
 def tables_for(cls: TopologyClass, mix: Mix = DEFAULT_MIX) -> Tables:
     """Return the class's tables, built at the first call; the 64 used last are kept."""
+    return _tables_for(cls, mix)
+
+
+@lru_cache(maxsize=64)
+def _tables_for(cls: TopologyClass, mix: Mix) -> Tables:
     return Tables(cls, mix)
 
 
@@ -326,14 +337,15 @@ def _spread_sum(values: Floats) -> Floats:
     return values
 
 
-def _rank_pairs(first: Floats, second: Floats) -> Ints:
-    """Rank by the first value, then by the second: 0 is the largest, equal pairs share a rank."""
-    firsts = np.unique(first, return_inverse=True)[1].astype(np.int64)
-    seconds = np.unique(second, return_inverse=True)[1].astype(np.int64)
-    both = firsts * (int(seconds.max()) + 1) + seconds
-    values, inverse = np.unique(both, return_inverse=True)
-    ranks: Ints = len(values) - 1 - inverse.astype(np.int64)
-    return ranks
+def _rank(*measures: Floats) -> Ints:
+    """Rank by the first measure, then the next: 0 is the largest, all equal share a rank."""
+    ranks: Ints = np.zeros(len(measures[0]), dtype=np.int64)
+    for measure in measures:
+        values = np.unique(measure, return_inverse=True)[1].astype(np.int64)
+        ranks = ranks * (int(values.max()) + 1) + values
+        ranks = np.unique(ranks, return_inverse=True)[1].astype(np.int64)
+    below: Ints = ranks.max() - ranks
+    return below
 
 
 def _pair_scores(cls: TopologyClass) -> Ints:
