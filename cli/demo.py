@@ -121,31 +121,34 @@ def _run(
 
     began = time.monotonic()
     cluster = Cluster(plan.specs, seed=plan.seed, logs=logs)
-    try:
-        with _logging_to(cluster.logs / "cluster.log"), _choose_view(json=json) as view:
-            view.say("the cluster starts")
-            cluster.start(
-                _STARTUP_SECONDS + _STARTUP_SECONDS_A_NODE * len(plan.specs), view.say, stopping
-            )
-            startup = time.monotonic() - began
-            session = Session(
-                cluster,
-                plan.arrivals,
-                plan.faults,
-                left_out=plan.left_out,
-                stopping=stopping,
-                look=view.look,
-                judge=view.judges,
-            )
-            session.run(go_on=serve)
-            report = session.report(startup, time.monotonic() - began)
-            if serve and not stopping.is_set():
-                _say_where(cluster, view)
-                session.keep_showing("serving until Ctrl-C")
+    with _logging_to(cluster.logs / "cluster.log"):
+        try:
+            with _choose_view(json=json) as view:
+                view.say("the cluster starts")
+                cluster.start(
+                    _STARTUP_SECONDS + _STARTUP_SECONDS_A_NODE * len(plan.specs),
+                    view.say,
+                    stopping,
+                )
+                startup = time.monotonic() - began
+                session = Session(
+                    cluster,
+                    plan.arrivals,
+                    plan.faults,
+                    left_out=plan.left_out,
+                    stopping=stopping,
+                    look=view.look,
+                    judge=view.judges,
+                )
+                session.run(go_on=serve)
                 report = session.report(startup, time.monotonic() - began)
-            example = _draw_example(session, cluster)
-    finally:
-        cluster.stop()
+                if serve and not stopping.is_set():
+                    _say_where(cluster, view)
+                    session.keep_showing("serving until Ctrl-C")
+                    report = session.report(startup, time.monotonic() - began)
+                example = _draw_example(session, cluster)
+        finally:
+            cluster.stop()
     if json:
         print_json(report.to_json())
     else:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from embedded.cluster import Cluster, Node
 from embedded.faults import Fault, FaultKind
 from embedded.ledger import TakenGpu
@@ -37,7 +39,7 @@ class FaultInjection:
         self._faults = tuple(faults)
         self._lock = threading.Lock()
         self._reports: dict[int, FaultReport] = {}
-        self._taken: list[TakenGpu] = []
+        self._taken: dict[int, TakenGpu] = {}
         self._notes: list[str] = []
         self._began = 0.0
         self._threads = [
@@ -58,7 +60,7 @@ class FaultInjection:
     def taken(self) -> tuple[TakenGpu, ...]:
         """Return the GPUs that faults took away."""
         with self._lock:
-            return tuple(self._taken)
+            return tuple(self._taken.values())
 
     def notes(self) -> tuple[str, ...]:
         """Return a line for each thing that happened so far."""
@@ -81,21 +83,28 @@ class FaultInjection:
             return
         at = round(time.monotonic() - self._began, 2)
         try:
-            what, well = self._break(fault)
+            what, well = self._break(number)
         except Exception as error:  # noqa: BLE001 -- a fault that cannot be made is a result too
             self._finish(number, FaultReport(fault.kind, fault.node, at, f"failed: {error}", None))
             return
-        self._note(f"{at:5.1f} s  {what}")
+        if not fault.lasting and fault.kind is not FaultKind.GPU_XID:
+            self._note(f"{at:5.1f} s  {what}")  # the others have said that they began
         ended = time.monotonic()
         recovered = self._wait(well, RECOVERY_SECONDS)
         after = round(time.monotonic() - ended, 2) if recovered else None
         self._finish(number, FaultReport(fault.kind, fault.node, at, what, after))
         told = "did not recover" if after is None else f"well again after {after:.1f} s"
-        self._note(f"{time.monotonic() - self._began:5.1f} s  {fault}: {told}")
+        self._note(f"{self._now():5.1f} s  {fault}: {told}")
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
 
     def _finish(self, number: int, report: FaultReport) -> None:
         with self._lock:
             self._reports[number] = report
+            if number in self._taken and report.recovered_after is not None:
+                taken = self._taken[number]
+                self._taken[number] = msgspec.structs.replace(taken, until=time.monotonic())
 
     def _note(self, text: str) -> None:
         with self._lock:
@@ -108,15 +117,16 @@ class FaultInjection:
                 return False
         return True
 
-    def _break(self, fault: Fault) -> tuple[str, Callable[[], bool]]:
+    def _break(self, number: int) -> tuple[str, Callable[[], bool]]:
         """Do it; return what was done, and how to ask whether all is well again."""
+        fault = self._faults[number]
         if fault.kind is FaultKind.EXTENDER_KILLED:
             return self._kill_extender()
         if fault.kind is FaultKind.APISERVER_AWAY:
             return self._take_api_server(fault.lasting)
         node = self._cluster.nodes[fault.node]
         if fault.kind in (FaultKind.GPU_LOST, FaultKind.GPU_XID):
-            return self._harm_gpu(node, fault)
+            return self._harm_gpu(number, node)
         breaks = {
             FaultKind.PLUGIN_KILLED: self._kill_plugin,
             FaultKind.PLUGIN_SOCKET_DELETED: self._delete_socket,
@@ -175,7 +185,7 @@ class FaultInjection:
 
     def _take_api_server(self, seconds: float) -> tuple[str, Callable[[], bool]]:
         self._cluster.api.go_away()
-        self._note(f"{time.monotonic() - self._began:5.1f} s  API server away")
+        self._note(f"{self._now():5.1f} s  API server away")
         self._stopping.wait(seconds)
         self._cluster.api.come_back()
         mark = f"{time.monotonic():.3f}"
@@ -195,16 +205,17 @@ class FaultInjection:
 
         return f"API server away for {seconds:g} s", well
 
-    def _harm_gpu(self, node: Node, fault: Fault) -> tuple[str, Callable[[], bool]]:
-        name, gpu = node.spec.name, 0
+    def _harm_gpu(self, number: int, node: Node) -> tuple[str, Callable[[], bool]]:
+        fault, name, gpu = self._faults[number], node.spec.name, 0
         whole = len(node.spec.machine.gpus)
         with self._lock:
-            self._taken.append(TakenGpu(name, gpu_uuid(name, gpu), time.monotonic()))
+            self._taken[number] = TakenGpu(name, gpu_uuid(name, gpu), time.monotonic())
         lost = fault.kind is FaultKind.GPU_LOST
         script = (
             f"- {{kind: lost, gpu: {gpu}}}" if lost else f"- {{kind: xid, gpu: {gpu}, xid: {_XID}}}"
         )
         _append(node, script)
+        self._note(f"{self._now():5.1f} s  GPU {gpu} of {name} {'lost' if lost else 'has an XID'}")
         noticed = self._wait(
             lambda: self._cluster.observation.gpus_of(name) == whole - 1, NOTICE_SECONDS
         )

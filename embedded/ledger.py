@@ -32,11 +32,20 @@ class ContainerLife(msgspec.Struct, frozen=True):
 
 
 class TakenGpu(msgspec.Struct, frozen=True):
-    """A GPU that an injected fault took away, from a moment on (seconds of the same clock)."""
+    """A GPU that an injected fault took away, in seconds of the same clock.
+
+    `until` is when it could be given out again, None if that was not seen.
+    """
 
     node: str
     uuid: str
     since: float
+    until: float | None = None
+
+    def explains(self, node: str, wanted: tuple[str, ...], started: float) -> bool:
+        """Tell whether a container that started then could not get what was wanted."""
+        gone = self.since <= started and (self.until is None or started <= self.until)
+        return gone and self.node == node and self.uuid in wanted
 
 
 class Mismatch(msgspec.Struct, frozen=True):
@@ -91,10 +100,7 @@ def check_lives(
         if mismatch is None:
             continue
         wrong.add(life.uid)
-        explained = any(
-            gpu.node == life.node and gpu.uuid in mismatch.wanted and gpu.since <= life.started
-            for gpu in gone
-        )
+        explained = any(gpu.explains(life.node, mismatch.wanted, life.started) for gpu in gone)
         (drifted if explained else mismatched).append(mismatch)
     return Verdict(
         honoured=frozenset(life.uid for life in every) - wrong,

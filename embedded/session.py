@@ -203,9 +203,11 @@ class Session:
             self._show("settling")
             if not self._injection.over():
                 end = time.monotonic() + _SETTLE_DEADLINE
-            elif listed or self._cluster.scheduler.idle:
+            elif listed and all(self._cluster.scheduler.pending_reasons().values()):
+                break
+            elif not listed and self._cluster.scheduler.idle:
                 quiet_since = quiet_since or time.monotonic()
-                if listed or time.monotonic() - quiet_since >= _QUIET:
+                if time.monotonic() - quiet_since >= _QUIET:
                     break
             else:
                 quiet_since = None

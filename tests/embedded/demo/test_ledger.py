@@ -66,6 +66,8 @@ def test_a_pod_is_honoured_only_as_a_whole() -> None:
     ("taken", "drifted"),
     [
         (TakenGpu("n01", "B", since=0.5), True),
+        (TakenGpu("n01", "B", since=0.5, until=1.5), True),
+        (TakenGpu("n01", "B", since=0.5, until=0.9), False),  # back before the container started
         (TakenGpu("n01", "B", since=2.0), False),  # taken only after the container had started
         (TakenGpu("n01", "C", since=0.5), False),  # not of the wanted set
         (TakenGpu("n02", "B", since=0.5), False),  # another node
