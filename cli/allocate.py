@@ -22,8 +22,10 @@ def allocate(
     ),
     *,
     size: int = typer.Option(..., "--size", metavar="K", help="How many GPUs."),
-    available: str = typer.Option("", metavar="I,J,..", help="The free GPUs; default: all."),
-    must: str = typer.Option("", metavar="I,..", help="GPUs that the set must hold."),
+    available: str | None = typer.Option(
+        None, metavar="I,J,..", help="The free GPUs; default: all."
+    ),
+    must: str | None = typer.Option(None, metavar="I,..", help="GPUs that the set must hold."),
     profile: str = typer.Option("training", help="How to choose: " + ", ".join(PROFILES)),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
@@ -33,8 +35,10 @@ def allocate(
             known = ", ".join(PROFILES)
             raise SelectionError(f"--profile: {profile!r} is none of {known}")
         topology = discover_machine(read_machine(machine))
-        free = _read_set(topology, available, "--available") if available else topology.everything
-        needed = _read_set(topology, must, "--must") if must else EMPTY
+        free = topology.everything
+        if available is not None:
+            free = _read_set(topology, available, "--available")
+        needed = EMPTY if must is None else _read_set(topology, must, "--must")
         # The tables are a class's, built once in a daemon's life: not part of the choice's time.
         tables = tables_for(classify(topology), DEFAULT_MIX)
         started = time.perf_counter()

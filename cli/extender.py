@@ -38,7 +38,6 @@ def extender(
         "ops_port": ops_port,
         "log_level": log_level,
     }
-    given = {name: value for name, value in flags.items() if value is not None}
     with one_line_errors():
-        settings = load_settings(ExtenderSettings, config, os.environ, given)
+        settings = load_settings(ExtenderSettings, config, os.environ, flags)
     return run(settings)

@@ -57,7 +57,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
         status = build_app(names)(args=words, prog_name="gputopo", standalone_mode=False)
     except typer.TyperException as error:
         # One line, without the frame that rich would draw around it.
-        print(f"gputopo: {error}", file=sys.stderr)
+        text = error.format_message()
+        print(f"gputopo: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import typer
 
+from runtime.errors import SettingsError
 from topology.catalogue import load_machine
 from topology.errors import TopologyError
 from topology.machines import Machine
@@ -20,7 +21,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn the errors that bad input causes into one line and exit code 2."""
     try:
         yield
-    except (TopologyError, OSError) as error:
+    except (TopologyError, SettingsError, OSError) as error:
         print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
 
