@@ -37,6 +37,8 @@ class Cluster:
         plugin = Plugin(kubelet.device_plugins_dir, healthy("a", "b", "c", "d")).serve()
         self.plugins.append(plugin)
         plugin.register()
+        # A pod that came before the first list would run without devices.
+        wait_until(lambda: self.allocatable(name) == "4", what=f"GPUs of {name}")
         return kubelet
 
     def bind(self, name: str, node: str, gpus: int, **metadata: Any) -> None:
@@ -94,7 +96,6 @@ def cluster(root: Path) -> Iterator[Cluster]:
 def test_a_bound_pod_runs(cluster: Cluster) -> None:
     """A pod bound to the node is admitted, runs, and says so at the API server."""
     kubelet = cluster.add_node("n1")
-    wait_until(lambda: cluster.allocatable("n1") == "4")
     cluster.bind("one", "n1", 2)
     wait_until(lambda: cluster.phase("one") == "Running")
     assert len(kubelet.containers()[0].env["NVIDIA_VISIBLE_DEVICES"].split(",")) == 2
@@ -156,10 +157,8 @@ def test_a_restarted_kubelet_finds_its_pods(cluster: Cluster) -> None:
 def test_a_kubelet_is_cheap(cluster: Cluster) -> None:
     """Each kubelet with a plugin takes a handful of threads, so that 24 fit a process."""
     cluster.add_node("n0")
-    wait_until(lambda: cluster.allocatable("n0") == "4")
     before = threading.active_count()
     cluster.add_node("n1")
-    wait_until(lambda: cluster.allocatable("n1") == "4")
     own = [t.name for t in threading.enumerate() if t.name.startswith(("n1-", "list-"))]
     assert threading.active_count() - before <= 16, own
 
@@ -167,7 +166,6 @@ def test_a_kubelet_is_cheap(cluster: Cluster) -> None:
 def test_stopping_ends_the_threads(cluster: Cluster) -> None:
     """A stopped kubelet leaves no thread of its own."""
     kubelet = cluster.add_node("n1")
-    wait_until(lambda: cluster.allocatable("n1") == "4")
     kubelet.stop()
     wait_until(
         lambda: not [t for t in threading.enumerate() if t.name.startswith("n1-")],

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import stat
+import threading
 
 import grpc
 import pytest
 
+from deviceplugin.v1beta1 import api_pb2
 from embedded.kubelet.checkpoint import FILE_NAME
 from tests.embedded.kubelet.conftest import MakeNode, MakePlugin
 from tests.embedded.kubelet.node import Node, pod
-from tests.embedded.kubelet.plugin import healthy
+from tests.embedded.kubelet.plugin import healthy, with_env
 from tests.waiting import wait_until
 
 NO_HEALTHY = "no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu"
@@ -210,3 +213,42 @@ def test_a_broken_checkpoint_is_survived(node: Node, make_plugin: MakePlugin) ->
     (node.directory / FILE_NAME).write_text('{"data":{},"checksum":1}')
     node.kubelet.start()
     assert "corrupted" in node.kubelet.journal.entries("trouble")[0].detail
+
+
+def test_a_stop_breaks_a_hanging_allocate(node: Node, make_plugin: MakePlugin) -> None:
+    """Kubelet ends while Allocate is in flight: the pod is not failed by that, but by the restart.
+
+    Allocate has no deadline, so only the connection's end frees a kubelet from a hung plugin.
+    """
+    entered, go = threading.Event(), threading.Event()
+
+    def hang(devices: list[str]) -> api_pb2.AllocateResponse:
+        entered.set()
+        assert go.wait(20)
+        return with_env(devices)
+
+    make_plugin(node, answer=hang)
+    one = pod("one")
+    node.bind(one)
+    assert entered.wait(10)
+    node.kubelet.stop()
+    assert node.status(one)["phase"] == "Pending"
+    go.set()
+    node.kubelet.start()
+    assert NO_HEALTHY in node.wait_phase(one, "Failed")["message"]
+
+
+def test_a_stop_does_not_wait_for_a_dial_back(node: Node, make_plugin: MakePlugin) -> None:
+    """Kubelet ends while a registration waits for a socket that nobody serves."""
+    plugin = make_plugin(node, register=False)
+    plugin.endpoint = "nobody.sock"
+    failed = threading.Event()
+
+    def register() -> None:
+        with contextlib.suppress(grpc.RpcError):
+            plugin.register()
+        failed.set()
+
+    threading.Thread(target=register, daemon=True).start()
+    node.kubelet.stop()
+    assert failed.wait(8)  # the dial back alone would take 10 seconds
