@@ -62,8 +62,13 @@ def address_of(state: MachineState, position: int) -> int:
     return (state.generation * _MAX_HANDLES + position + 1) * _HANDLE_STEP
 
 
+def make_handle(address: int) -> Any:
+    """Return a device handle; nobody dereferences it."""
+    return ctypes.cast(address, pynvml.c_nvmlDevice_t)
+
+
 def write_handle(argument: Any, address: int) -> None:
-    """Write a handle (never dereferenced) through a byref argument, or into a struct's field."""
+    """Write a handle through a byref argument."""
     ctypes.c_void_p.from_buffer(target(argument)).value = address
 
 

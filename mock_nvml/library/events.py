@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from mock_nvml.library.arguments import (
     address_of,
     fail,
     gpu_of,
+    make_handle,
     number,
     read_handle,
     target,
@@ -78,18 +78,11 @@ def nvmlEventSetWait_v2(state: MachineState, event_set: Any, data: Any, timeout:
     """
     event = _wait(state, event_set, number(timeout))
     struct = target(data)
-    write_handle_field(struct, address_of(state, event.position))
+    struct.device = make_handle(address_of(state, event.position))
     struct.eventType = event.type
     struct.eventData = event.data
     struct.gpuInstanceId = event.gpu_instance
     struct.computeInstanceId = event.compute_instance
-
-
-def write_handle_field(struct: Any, address: int) -> None:
-    """Write the device of an event."""
-    handle = pynvml.c_nvmlDevice_t()
-    write_handle(ctypes.byref(handle), address)
-    struct.device = handle
 
 
 def _wait(state: MachineState, event_set: Any, timeout: int) -> EventState:

@@ -10,9 +10,9 @@ from mock_nvml.library.arguments import (
     address_of,
     fail,
     gpu_of,
+    make_handle,
     number,
     write,
-    write_handle,
     write_mask,
 )
 from mock_nvml.state import GpuState, MachineState
@@ -41,9 +41,7 @@ def _fill(state: MachineState, found: list[GpuState], count: Any, handles: Any) 
         if number(count._obj) < len(found):  # noqa: SLF001 - what byref refers to
             raise fail(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
         for at, gpu in enumerate(found):
-            entry = pynvml.c_nvmlDevice_t()
-            write_handle(entry, address_of(state, gpu.position))
-            handles[at] = entry
+            handles[at] = make_handle(address_of(state, gpu.position))
     write(count, len(found))
 
 
