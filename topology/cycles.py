@@ -92,7 +92,7 @@ def masks_by_size(count: int) -> tuple[NDArray[np.int64], ...]:
     sizes = np.bitwise_count(masks)
     by_size = tuple(masks[sizes == size] for size in range(count + 1))
     for group in by_size:
-        group.flags.writeable = False
+        group.setflags(write=False)
     return by_size
 
 

@@ -361,4 +361,4 @@ def _pair_scores(cls: TopologyClass) -> Ints:
 
 def _freeze(*arrays: NDArray[np.generic]) -> None:
     for array in arrays:
-        array.flags.writeable = False
+        array.setflags(write=False)
