@@ -20,7 +20,10 @@ FULL_SECONDS: Final = 10.0
 LIST_SECONDS: Final = 75.0
 # Pods of a list that may wait for their first verdict: enough to keep the scheduler busy.
 _UNTRIED: Final = 6
+# A few seconds to watch a small number come, and no more than the scheduler takes of a large one.
 _PER_SECOND: Final = 60.0
+_WATCHED_SECONDS: Final = 4.0
+_WATCHED_PER_SECOND: Final = 15.0
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -47,7 +50,8 @@ class CountedArrivals:
     def __init__(self, plans: Sequence[PodPlan], seconds: float = 0.0) -> None:
         self._left = deque(plans)
         self._total = len(plans)
-        self._seconds = max(seconds, len(plans) / _PER_SECOND)
+        watched = min(len(plans) / _WATCHED_PER_SECOND, _WATCHED_SECONDS)
+        self._seconds = max(seconds, len(plans) / _PER_SECOND, watched)
 
     def due(self, now: float, waiting: Waiting) -> list[PodPlan]:
         """Return what should have come by now."""
