@@ -31,7 +31,7 @@ from scheduler.engine.profiles import BUILT_IN, Profile
 from scheduler.errors import ProfileError
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
-from scheduler.kube.binder import Binder
+from scheduler.kube.binder import PAUSES, Binder, PodsApi
 from scheduler.kube.inventory import Inventory
 from scheduler.metrics import Metrics
 from scheduler.settings import ExtenderSettings
@@ -143,10 +143,12 @@ def build(
     settings: ExtenderSettings,
     profiles: dict[str, Profile],
     mix: Mix,
-    client: AioKubeClient,
+    client: PodsApi,
     registry: CollectorRegistry,
+    *,
+    pauses: tuple[float, ...] = PAUSES,
 ) -> Extender:
-    """Wire the collaborators, without starting anything."""
+    """Wire the collaborators, without starting anything. `pauses` are the binder's, in seconds."""
     metrics = Metrics(registry)
     cluster = ClusterState(mix)
 
@@ -171,6 +173,7 @@ def build(
         clock=time.monotonic,
         timeout=settings.bind_timeout_seconds,
         metrics=metrics,
+        pauses=pauses,
     )
     handlers = Handlers(
         planner,

@@ -84,7 +84,7 @@ def decode_args(verb: str, body: bytes) -> ExtenderArgs:
     args = _decode(verb, body, _ARGS)
     if not args.pod.metadata.uid or not args.pod.metadata.name:
         raise BadBodyError(f"{verb} body: $.Pod.metadata: name and uid are needed")
-    if args.nodes is None and args.node_names == b"null":
+    if args.nodes is None and bytes(args.node_names) == b"null":
         raise BadBodyError(f"{verb} body: $: neither Nodes nor NodeNames")
     return args
 

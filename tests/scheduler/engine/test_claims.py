@@ -136,7 +136,7 @@ class Claims(RuleBasedStateMachine):
 
     @invariant()
     def no_gpu_has_two_claims(self) -> None:
-        """A GPU has at most one claimant."""
+        """See that each GPU has at most one claimant."""
         named = [uuid for claim in self.state.claims.all() for uuid in claim.uuids]
         assert len(named) == len(set(named))
 

@@ -24,6 +24,7 @@ worlds = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 63)), min_size=1, 
 
 
 def free_positions(topology: NodeTopology, occupied: int) -> list[int]:
+    """List the GPUs that are not occupied."""
     return [i for i in range(len(topology.gpus)) if not occupied >> i & 1]
 
 
