@@ -7,7 +7,8 @@ import time
 import typer
 
 from cli.discovered import discover_machine
-from cli.usage import one_line_errors, print_json, read_machine
+from cli.usage import one_line_errors, print_json
+from topology.catalogue import load_machine
 from topology.errors import SelectionError
 from topology.gpuset import EMPTY, GpuSet, parse_numbers, positions
 from topology.links import format_cell
@@ -34,7 +35,7 @@ def allocate(
         if profile not in PROFILES:
             known = ", ".join(PROFILES)
             raise SelectionError(f"--profile: {profile!r} is none of {known}")
-        topology = discover_machine(read_machine(machine))
+        topology = discover_machine(load_machine(machine))
         free = topology.everything
         if available is not None:
             free = _read_set(topology, available, "--available")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 
-from cli.usage import print_json, read_machine
+from cli.usage import print_json
 
 if TYPE_CHECKING:
     from cli.demo_view import View
@@ -162,7 +162,7 @@ def _name_nodes(machines: Sequence[str], count: int | None) -> list[NodeSpec]:
 
     if count is not None and not 1 <= count <= _MOST_NODES:
         raise ValueError(f"--nodes {count}: 1 to {_MOST_NODES} nodes are possible")
-    loaded = [(reference, read_machine(reference)) for reference in machines]
+    loaded = [(reference, load_machine(reference)) for reference in machines]
     total = len(loaded) if count is None else count
     width = max(2, len(str(total)))
     return [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli.usage import one_line_errors, read_machine
+from cli.usage import one_line_errors
 
 if TYPE_CHECKING:
     from mock_nvml import MockNvml
@@ -69,7 +69,8 @@ def device_plugin(
 def install_mock(reference: str, seed: str) -> MockNvml:
     """Put a mock of the machine behind pynvml; the node's name makes its GPUs' uuids unique."""
     from mock_nvml import MockNvml
+    from topology.catalogue import load_machine
 
-    mock = MockNvml(read_machine(reference), seed=seed)
+    mock = MockNvml(load_machine(reference), seed=seed)
     mock.install()
     return mock

@@ -1,4 +1,4 @@
-"""`gputopo extender`: the scheduler's daemon. Flags win over the environment, that over the file."""
+"""`gputopo extender`: the scheduler's daemon."""
 
 from __future__ import annotations
 

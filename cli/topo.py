@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 
 from cli.discovered import discover_machine
-from cli.usage import one_line_errors, print_json, read_machine
+from cli.usage import one_line_errors, print_json
+from topology.catalogue import load_machine
 from topology.drawing import draw_matrix
-from topology.matrix import links_cells, nic_rows, pcie_cells
+from topology.matrix import index_order, links_cells, nic_rows, pcie_cells
 from topology.wire import encode_topology
 
 
@@ -20,7 +21,7 @@ def topo(
 ) -> None:
     """Discover a machine through pynvml on the mock and print its matrix."""
     with one_line_errors():
-        described = read_machine(machine)
+        described = load_machine(machine)
         topology = discover_machine(described)
         annotation = encode_topology(topology)
     if not json:
@@ -30,7 +31,7 @@ def topo(
     print_json(
         {
             "name": described.name,
-            "gpus": sorted(topology.gpus, key=lambda gpu: gpu.index),
+            "gpus": [topology.gpus[at] for at in index_order(topology)],
             "links": links_cells(topology),
             "pcie_links": pcie_cells(topology),
             "nics": nic_rows(topology),

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import typer
 
 from runtime.errors import SettingsError
-from topology.catalogue import load_machine
 from topology.errors import TopologyError
-from topology.machines import Machine
 
 
 @contextlib.contextmanager
@@ -29,8 +26,3 @@ def one_line_errors() -> Iterator[None]:
 def print_json(value: object) -> None:
     """Print one JSON object and nothing else on standard output."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def read_machine(reference: str) -> Machine:
-    """Load a machine by file or shipped name; raises TopologyError or OSError."""
-    return load_machine(Path(reference) if Path(reference).exists() else reference)
