@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import typer
 
 from cli.usage import print_json
+from topology.catalogue import load_machine
 
 if TYPE_CHECKING:
     from cli.demo_view import View
