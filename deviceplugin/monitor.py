@@ -131,15 +131,17 @@ class Monitor:
 
     def _watch(self, nvml: Nvml) -> None:
         """Work with one initialisation until it fails or a younger one is needed."""
-        self._rediscover(nvml)
-        if not self._board.read().topology.gpus:
-            raise DiscoveryError("NVML shows no GPU")
-        self._failed_inits = 0
-        self.problem = ""
-        next_probe = self._clock()
-        self._reinit_at = None
-        events: EventSet | None = None
+        # First of all: what happens during the discovery must not be lost.
+        events: EventSet | None = self._register(nvml)
+        rest = 0.0
         try:
+            self._rediscover(nvml)
+            if not self._board.read().topology.gpus:
+                raise DiscoveryError("NVML shows no GPU")
+            self._failed_inits = 0
+            self.problem = ""
+            next_probe = self._clock()
+            self._reinit_at = None
             while not self._stopping.is_set():
                 now = self._clock()
                 if now >= next_probe:
@@ -147,6 +149,8 @@ class Monitor:
                     self._probe(nvml)
                 if events is None:
                     events = self._register(nvml)
+                    # Only now: events gather in the new set while we rest.
+                    self._stopping.wait(rest)
                 if self._reinit_is_due(now):
                     _log.info("NVML is initialised again to look for GPUs that were lost")
                     return
@@ -160,9 +164,10 @@ class Monitor:
                     _close(events)
                     events = None
                     next_probe = now
-                    self._stopping.wait(self._pause.next())
+                    rest = self._pause.next()
                     continue
                 self._pause.reset()
+                rest = 0.0
                 if event is not None and self._take(event):
                     self._rediscover(nvml)
                     next_probe = min(next_probe, now + WAIT_SECONDS)

@@ -1,0 +1,235 @@
+"""The monitor over unmodified pynvml on a mock machine: events, losses, recoveries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.discovery import discover
+from deviceplugin.inventory import Board, Inventory
+from deviceplugin.metrics import Metrics
+from deviceplugin.monitor import Monitor
+from deviceplugin.nvml import open_nvml
+from deviceplugin.xids import Response
+from mock_nvml import MockNvml, write_sysfs
+from tests.waiting import wait_until
+from topology.catalogue import load_machine
+from topology.model import NodeTopology
+
+
+class World:
+    """A DGX-1V behind pynvml, and a monitor that watches it."""
+
+    def __init__(self, folder: Path) -> None:
+        machine = load_machine("dgx1-v100")
+        self.mock = MockNvml(machine, seed="n1")
+        write_sysfs(machine, folder, seed="n1")
+        self.board = Board()
+        self.metrics = Metrics()
+        self.posted: list[Inventory] = []
+        self.board.listen(self.posted.append)
+        self.stopping = threading.Event()
+        self.warmed: list[NodeTopology] = []
+        self.monitor = Monitor(
+            open_nvml=open_nvml,
+            discover=lambda nvml: discover(nvml, folder),
+            board=self.board,
+            metrics=self.metrics,
+            stopping=self.stopping,
+            hold_seconds=0.3,
+            probe_seconds=0.05,
+            reinit_seconds=0.2,
+            xid_responses={92: Response.UNHEALTHY},
+            warm=self.warmed.append,
+        )
+        self._thread = threading.Thread(target=self.monitor.run)
+
+    def start(self) -> None:
+        """Watch, and wait for the first discovery."""
+        self._thread.start()
+        wait_until(lambda: self.board.read().topology.gpus, what="the first discovery")
+
+    def run(self) -> None:
+        """Watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End everything."""
+        self.stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(10)
+
+    def unhealthy(self) -> dict[int, str]:
+        """Return the failed GPUs by index."""
+        inventory = self.board.read()
+        return {
+            gpu.index: inventory.unhealthy[gpu.uuid]
+            for gpu in inventory.topology.gpus
+            if gpu.uuid in inventory.unhealthy
+        }
+
+    def events(self, kind: str, response: str) -> float:
+        """Return how many such events were counted."""
+        labels = {"kind": kind, "response": response}
+        name = "gputopo_plugin_health_events_total"
+        return self.metrics.registry.get_sample_value(name, labels) or 0
+
+    def errors(self, stage: str) -> float:
+        """Return how many NVML errors were counted."""
+        name = "gputopo_plugin_nvml_errors_total"
+        return self.metrics.registry.get_sample_value(name, {"stage": stage}) or 0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Return a world whose NVML is installed."""
+    world = World(tmp_path)
+    world.mock.install()
+    yield world
+    world.stop()
+    world.mock.uninstall()
+
+
+def _sees(world: World, unhealthy: set[int]) -> Callable[[], bool]:
+    return lambda: world.unhealthy().keys() == unhealthy
+
+
+def _reports(world: World, index: int) -> Callable[[], bool]:
+    """Report an XID again and again: NVML does not replay what nobody was registered for."""
+
+    def reported() -> bool:
+        world.mock.inject("xid", gpu=index, xid=48)
+        return index in world.unhealthy()
+
+    return reported
+
+
+def test_a_healthy_machine_is_posted_whole(world: World) -> None:
+    """All GPUs are found, healthy, and the topology was made warm before it was posted."""
+    world.start()
+    assert len(world.board.read().topology.gpus) == 8
+    assert world.unhealthy() == {}
+    assert world.warmed == [world.board.read().topology]
+    assert world.monitor.problem == ""
+
+
+def test_a_critical_xid_takes_the_gpu_and_time_brings_it_back(world: World) -> None:
+    """XID 48 makes one GPU unhealthy with its reason; it returns after the hold time."""
+    world.start()
+    world.mock.inject("xid", gpu=3, xid=48)
+    wait_until(_sees(world, {3}), what="GPU 3 unhealthy")
+    assert world.unhealthy()[3].startswith("XID 48")
+    wait_until(_sees(world, set()), what="GPU 3 healthy again")
+    assert world.events("xid", "unhealthy") == 1
+
+
+def test_an_applications_xid_changes_nothing(world: World) -> None:
+    """XID 13 is counted as ignored; the XID after it shows that it was seen."""
+    world.start()
+    world.mock.inject("xid", gpu=3, xid=13)
+    world.mock.inject("xid", gpu=4, xid=63)
+    wait_until(lambda: world.events("xid", "degrade") == 1, what="the second event")
+    assert world.events("xid", "ignore") == 1
+    assert not any(inventory.unhealthy for inventory in world.posted)
+
+
+def test_an_override_is_obeyed(world: World) -> None:
+    """The operator's response to an XID wins over the table's."""
+    world.start()
+    world.mock.inject("xid", gpu=0, xid=92)
+    wait_until(_sees(world, {0}), what="GPU 0 unhealthy")
+
+
+def test_a_double_bit_error_takes_the_gpu(world: World) -> None:
+    """The ECC event alone, which the reference drops, makes the GPU unhealthy."""
+    world.start()
+    world.mock.inject("ecc", gpu=5, double=True)
+    wait_until(_sees(world, {5}), what="GPU 5 unhealthy")
+
+
+@pytest.mark.parametrize("event", [True, False])
+def test_a_lost_gpu_disturbs_no_other(world: World, event: bool) -> None:
+    """With or without an XID: the lost GPU is unhealthy, stays listed, the others go on."""
+    world.start()
+    world.mock.inject("lost", gpu=2, event=event)
+    wait_until(_sees(world, {2}), what="GPU 2 unhealthy")
+    assert len(world.board.read().topology.gpus) == 8
+    world.mock.inject("xid", gpu=6, xid=48)
+    wait_until(lambda: 6 in world.unhealthy(), what="an event of another GPU")
+    world.mock.inject("recover", gpu=2)
+    wait_until(_sees(world, set()), timeout=20, what="GPU 2 healthy again")
+
+
+def test_wait_errors_back_off(world: World) -> None:
+    """While every wait fails at once the loop makes few of them."""
+    world.start()
+    world.mock.inject("call", function="nvmlEventSetWait_v2", code="GPU_IS_LOST")
+    wait_until(lambda: world.errors("wait") >= 2, what="failing waits")
+    failed = world.errors("wait")
+    world.mock.inject("recover")
+    wait_until(_reports(world, 1), timeout=20, what="an event after the trouble")
+    assert failed < 10
+
+
+def test_a_link_that_goes_down_is_seen_in_the_topology(world: World) -> None:
+    """An NVLink fault has the links read again; the new topology is posted."""
+    world.start()
+    before = world.board.read().topology
+    world.mock.inject("link-down", gpu=0)
+    world.mock.inject("xid", gpu=0, xid=74)
+    wait_until(lambda: world.board.read().topology != before, what="another topology")
+    assert sum(world.board.read().topology.nvlinks[0]) == 0
+
+
+def test_nvml_that_cannot_start_is_tried_until_it_can(world: World) -> None:
+    """Nothing is posted and the problem is told until NVML works; no restart is needed."""
+    world.mock.inject("call", function="nvmlInitWithFlags", code="DRIVER_NOT_LOADED", times=3)
+    world.run()
+    wait_until(lambda: "DRIVER_NOT_LOADED" in world.monitor.problem, what="the problem")
+    assert not world.board.read().topology.gpus
+    wait_until(lambda: world.board.read().topology.gpus, what="the discovery")
+    assert world.errors("init") == 3
+    assert world.unhealthy() == {}
+
+
+def test_nvml_that_dies_later_is_initialised_again(world: World) -> None:
+    """A wait that fails for another reason than a lost GPU leads to a new initialisation."""
+    world.start()
+    world.mock.inject("call", function="nvmlEventSetWait_v2", code="UNKNOWN", times=1)
+    wait_until(lambda: world.errors("wait") == 1, what="the failing wait")
+    wait_until(_reports(world, 1), what="an event after the new initialisation")
+
+
+def test_gpus_that_nobody_can_watch_are_not_given_out(world: World) -> None:
+    """NVML that stays away makes known GPUs unhealthy, and they come back with it."""
+    world.start()
+    world.mock.inject("call", function="nvmlInitWithFlags", code="DRIVER_NOT_LOADED")
+    world.mock.inject("call", function="nvmlEventSetWait_v2", code="UNKNOWN", times=1)
+    wait_until(_sees(world, set(range(8))), what="all GPUs unhealthy")
+    world.mock.inject("recover")
+    wait_until(_sees(world, set()), timeout=20, what="all GPUs healthy again")
+
+
+def test_old_gpus_without_events_stay_healthy(world: World) -> None:
+    """Where registering for events is not supported the GPU is used, and probed."""
+    world.mock.inject("call", function="nvmlDeviceRegisterEvents", code="NOT_SUPPORTED", gpu=0)
+    world.start()
+    world.mock.inject("xid", gpu=1, xid=48)
+    wait_until(_sees(world, {1}), what="the event of another GPU")
+
+
+def test_a_restart_heals_nothing(world: World) -> None:
+    """What a former process found unhealthy must pass the hold time first."""
+    uuid = _uuid_of(world, 4)
+    world.monitor.adopt({uuid: "XID 48: double-bit ECC error", "GPU-gone": "XID 79"})
+    world.start()
+    assert world.posted[0].unhealthy == {uuid: "XID 48: double-bit ECC error"}
+    wait_until(_sees(world, set()), what="GPU 4 healthy again")
+
+
+def _uuid_of(world: World, index: int) -> str:
+    with open_nvml() as nvml:
+        return nvml.uuid(nvml.device(index))
