@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import repeat
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -18,6 +19,17 @@ from topology.profiles import TRAINING
 from topology.profiles import Profile as Policy
 
 
+def _find_rows(rows: dict[str, int], names: Sequence[str]) -> IntArray:
+    """Return the rows of these nodes, UNKNOWN for those that have none."""
+    if len(names) > 1:
+        try:
+            # One call for all names: half the time of one call each, and it is half of a cycle.
+            return np.fromiter(itemgetter(*names)(rows), np.int64, count=len(names))
+        except KeyError:
+            pass
+    return np.fromiter(map(rows.get, names, repeat(UNKNOWN)), np.int64, count=len(names))
+
+
 class View:
     """Columns of the candidates, in their order; `unknown` are those that the inventory lacks.
 
@@ -27,9 +39,7 @@ class View:
     def __init__(
         self, columns: Columns, sets: SetTables, names: Sequence[str], policy: Policy = TRAINING
     ) -> None:
-        found = np.fromiter(
-            map(columns.rows.get, names, repeat(UNKNOWN)), np.int64, count=len(names)
-        )
+        found = _find_rows(columns.rows, names)
         known = found != UNKNOWN
         self.unknown: tuple[str, ...] = ()
         if not known.all():
