@@ -80,8 +80,8 @@ def demo(
     given twice.
 
     A pod list is read from its start: whole-GPU and CPU-only pods arrive as the cluster takes them
-    and end after their lifetime, compressed to seconds; it stops once the cluster has been full
-    for 10 s, after 75 s, or with the list.
+    and end after their lifetime, compressed to seconds (at most 8, or an eighth of the number of
+    GPUs). It stops once the cluster has been full for 10 s, after 75 s, or with the list.
     """
     # grpc's core would write its connections' ends over the table; it reads this when loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -17,6 +17,7 @@ from embedded.reports import Report
 
 _COLOURS: Final = ("green", "cyan", "magenta", "yellow", "blue", "bright_red", "bright_cyan")
 _FEW_NOTES: Final = 6
+_FEW_REASONS: Final = 4
 _PLAIN_SECONDS: Final = 3.0
 
 
@@ -222,4 +223,6 @@ def summarise(report: Report) -> str:
 
 
 def _list(word: str, reasons: dict[str, int]) -> list[str]:
-    return [f"{count} {word}: {reason}" for reason, count in reasons.items()]
+    told = [f"{count} {word}: {reason}" for reason, count in [*reasons.items()][:_FEW_REASONS]]
+    rest = sum([*reasons.values()][_FEW_REASONS:])
+    return [*told, f"{rest} {word} for other reasons"] if rest else told

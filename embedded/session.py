@@ -232,7 +232,11 @@ class Session:
         self._look(self.picture(message))
 
     def _list_pods(self) -> dict[str, Pod]:
-        pages = self._cluster.client.list_pages("/api/v1/pods")
+        try:
+            pages = [*self._cluster.client.list_pages("/api/v1/pods")]
+        except KubeError:
+            # Broken off while the API server was away: the last that was seen of it.
+            return self._cluster.observation.pods()
         return {
             pod.metadata.uid: pod
             for page in pages
