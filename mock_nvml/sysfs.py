@@ -28,7 +28,8 @@ def write_sysfs(
     """Write the PCI, NUMA and InfiniBand parts of /sys for a machine into the folder `root`.
 
     `seed` names the node, as for MockNvml; the NICs' GUIDs come from it. NVSwitches of a
-    multi-node fabric stand in other trays, so they are no devices of this one.
+    multi-node fabric stand in other trays, so they are no devices of this one. What is there
+    already stays, so that a machine can be written again.
     """
     _Tree(machine, root, seed).write(hide_switches=hide_switches)
 
@@ -107,6 +108,8 @@ class _Tree:
             },
         )
         folder = self._root / "devices" / place.folder / "infiniband" / name
+        if folder.is_dir():
+            return
         folder.mkdir(parents=True)
         guid = hashlib.sha256(f"nic/{self._seed}/{name}".encode()).hexdigest()[:16]
         text = ":".join(guid[start : start + 4] for start in range(0, 16, 4))
@@ -130,7 +133,7 @@ class _Tree:
         folder = self._root / "devices" / "system" / "node"
         folder.mkdir(parents=True, exist_ok=True)
         for node in named:
-            (folder / f"node{node}").mkdir()
+            (folder / f"node{node}").mkdir(exist_ok=True)
             (folder / f"node{node}" / "cpulist").write_text(
                 f"{self._cpus_near(node)}\n", encoding="ascii"
             )
