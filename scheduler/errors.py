@@ -1,6 +1,7 @@
 """What can go wrong in the scheduler.
 
 SchedulerError(Exception)
+├── NotReadyError               nothing can be decided yet: a retry will be answered
 ├── DemandError(ValueError)     a pod asks for something that cannot be read: key and problem
 ├── ProfileError(ValueError)    a profile names what does not exist, or a number out of range
 ├── PluginError                 a plugin broke its contract: which one, and how
@@ -13,6 +14,10 @@ from __future__ import annotations
 
 class SchedulerError(Exception):
     """The root of this package's errors."""
+
+
+class NotReadyError(SchedulerError):
+    """Nothing can be decided yet; kube-scheduler tries again by the clock."""
 
 
 class DemandError(SchedulerError, ValueError):

@@ -6,6 +6,7 @@ prioritize.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,7 +18,7 @@ from scheduler.engine.decision import Decision
 from scheduler.engine.planner import HELD_ELSEWHERE, Planner
 from scheduler.engine.request import PodRequest
 from scheduler.engine.reservations import Stage
-from scheduler.errors import BindError, DemandError, SchedulerError
+from scheduler.errors import BindError, DemandError, NotReadyError, SchedulerError
 from scheduler.extender.wire import (
     BadBodyError,
     BindResult,
@@ -107,7 +108,9 @@ class Handlers:
         try:
             outcome, answer = self._filter(decode_args("filter", body))
         except (BadBodyError, SchedulerError) as error:
-            _log.warning("filter failed", error=str(error))
+            # Every pending pod asks while we are not ready: counted, but no line each.
+            level = logging.DEBUG if isinstance(error, NotReadyError) else logging.WARNING
+            _log.log(level, "filter failed", error=str(error))
             outcome, answer = "error", encode(FilterResult(error=_text(str(error))))
         self._metrics.filters[outcome].inc()
         return answer
@@ -122,13 +125,13 @@ class Handlers:
         except DemandError as error:
             return "refused", self._candidates("filter", args).refuse_all(str(error))
         if not self._inventory.synced:
-            raise SchedulerError(NOT_SYNCED)
+            raise NotReadyError(NOT_SYNCED)
         self._binder.remember(request)
         settled = self._settled_node(request)
         if settled is not None:
             candidates = self._candidates("filter", args)
             if settled not in candidates.names:
-                raise SchedulerError(HELD_ELSEWHERE)
+                raise NotReadyError(HELD_ELSEWHERE)
             return "accepted", candidates.result([settled])
         names = bytes(args.node_names)
         known = self._refusals.get(request.shape)
@@ -157,7 +160,7 @@ class Handlers:
     def _refuse(self, decision: Decision, candidates: Candidates) -> bytes:
         if decision.unknown:
             # An error is tried again by the clock: no event would wake the pod for these nodes.
-            raise SchedulerError(NOT_SEEN)
+            raise NotReadyError(NOT_SEEN)
         for plugin, nodes in decision.counts().items():
             self._metrics.refused(plugin, nodes)
         reasons = {node: _text(reason) for node, reason in decision.refused().items()}
