@@ -28,9 +28,11 @@ def build(handlers: Handlers, metrics: Metrics) -> Starlette:
     """Return the ASGI application. Filter and bind always answer 200: errors have their field."""
 
     async def filter_(request: Request) -> Response:
+        """Answer POST filter."""
         return Response(handlers.filter(await request.body()), media_type=JSON)
 
     async def prioritize(request: Request) -> Response:
+        """Answer POST prioritize."""
         body = await request.body()
         try:
             return Response(handlers.prioritize(body), media_type=JSON)
@@ -40,6 +42,7 @@ def build(handlers: Handlers, metrics: Metrics) -> Starlette:
             return Response(encode(ErrorBody(str(error))), status_code=503, media_type=JSON)
 
     async def bind(request: Request) -> Response:
+        """Answer POST bind."""
         return Response(await handlers.bind(await request.body()), media_type=JSON)
 
     verbs = {"filter": filter_, "prioritize": prioritize, "bind": bind}
