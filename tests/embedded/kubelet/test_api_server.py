@@ -138,6 +138,7 @@ def test_an_api_server_that_went_away(cluster: Cluster) -> None:
     cluster.server.come_back()
     wait_until(lambda: cluster.allocatable("n1") == "0")
     cluster.plugins[0].register()
+    wait_until(lambda: cluster.allocatable("n1") != "0")
     cluster.bind("two", "n1", 1)
     wait_until(lambda: cluster.phase("two") == "Running")
     assert kubelet.containers()[0].running
