@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def run(
     """
     if stop is None:
         logs.setup(settings.log_level, component="device-plugin", node=settings.node_name)
+        # gRPC's core writes each closed connection to standard error, in a format of its own. It
+        # reads this when the first channel or server is made, which is later.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         client = connect(settings.kubeconfig)
         choosers = Choosers(settings.policy)
