@@ -81,7 +81,7 @@ METHODS = {
 
 def _generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "generate_proto", Path(__file__).with_name("generate.py")
+        "generate_proto", REPOSITORY / "proto" / "generate.py"
     )
     assert spec is not None
     assert spec.loader is not None

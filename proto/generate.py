@@ -1,6 +1,7 @@
-"""Generate the gRPC code of proto/ into the repository (or, in a test, into another folder).
+# noqa: INP001 -- this folder holds the IDL and is never a package
+"""Generate the gRPC code of this folder into the repository (or, in a test, into another folder).
 
-Run as a file: ``python tests/proto/generate.py [OUTPUT]``. The import root is proto/, so the
+Run as a file: ``python proto/generate.py [OUTPUT]``. The import root is proto/, so the
 output lands in the package that uses it and its imports need no edit.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = REPOSITORY / "proto"
 HEADER = "# DO NOT EDIT: generated from proto/{source} by `make proto`.\n"
 
