@@ -109,6 +109,8 @@ class Reflection(Generic[T]):
     """Where one list and watch stands. `kind` is the struct type of its objects.
 
     `report` is called with one line for everything that cannot be read. The counters only grow.
+    `consistent` never takes a list from a server's cache: for who must not miss what was written
+    before the list began, at the price of a quorum read.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Reflection(Generic[T]):
         query: Mapping[str, str] | None = None,
         report: Callable[[str], None] = lambda _: None,
         last_pause: float = LAST_PAUSE,
+        consistent: bool = False,
     ) -> None:
         self._sink = sink
         self._rng = rng
@@ -133,7 +136,8 @@ class Reflection(Generic[T]):
         self._version: str | None = None
         # Version 0 lets the server answer from its cache; after a 410 the cache may be what is
         # too old, so the next list asks for the newest.
-        self._from_cache = True
+        self._consistent = consistent
+        self._from_cache = not consistent
         self._pending: list[T] = []
         self._listed_version = ""
         self._pause = FIRST_PAUSE
@@ -188,7 +192,7 @@ class Reflection(Generic[T]):
             raise UnreachableError("the list carries no version")
         objects, self._pending = tuple(self._pending), []
         self._version = self._listed_version
-        self._from_cache = True
+        self._from_cache = not self._consistent
         self.lists += 1
         self._sink.listed(objects)
 

@@ -49,6 +49,7 @@ class Reflector(Generic[T]):
         rng: random.Random | None = None,
         inactivity_timeout: float = INACTIVITY,
         last_pause: float = LAST_PAUSE,
+        consistent: bool = False,
     ) -> None:
         self._client = client
         self._path = path
@@ -64,6 +65,7 @@ class Reflector(Generic[T]):
             query=query,
             report=lambda line: self._log.warning("unreadable", problem=line),
             last_pause=last_pause,
+            consistent=consistent,
         )
 
     def run(self) -> None:
@@ -126,6 +128,7 @@ class AioReflector(Generic[T]):
         rng: random.Random | None = None,
         inactivity_timeout: float = INACTIVITY,
         last_pause: float = LAST_PAUSE,
+        consistent: bool = False,
     ) -> None:
         self._client = client
         self._path = path
@@ -139,6 +142,7 @@ class AioReflector(Generic[T]):
             query=query,
             report=lambda line: self._log.warning("unreadable", problem=line),
             last_pause=last_pause,
+            consistent=consistent,
         )
 
     async def run(self) -> None:

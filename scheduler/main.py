@@ -207,7 +207,8 @@ async def _serve(
 ) -> None:
     inventory = extender.inventory
     nodes = AioReflector(client, "/api/v1/nodes", Node, inventory.nodes, name="nodes")
-    pods = AioReflector(client, "/api/v1/pods", Pod, inventory.pods, name="pods")
+    # A list from a lagging cache could hide a Binding made before a restart: a GPU given twice.
+    pods = AioReflector(client, "/api/v1/pods", Pod, inventory.pods, name="pods", consistent=True)
     server = _server(app.build(extender.handlers, extender.metrics))
     async with asyncio.TaskGroup() as group:
         lifecycle.start(group, "reflect nodes", nodes.run())

@@ -62,10 +62,16 @@ def event(type_: str, version: int, name: str = "p", **meta: Any) -> bytes:
 class Told:
     """A reflection with its sink and what it reported."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, *, consistent: bool = False) -> None:
         self.sink = Names()
         self.reports: list[str] = []
-        self.state = Reflection(Pod, self.sink, rng=random.Random(seed), report=self.reports.append)
+        self.state = Reflection(
+            Pod,
+            self.sink,
+            rng=random.Random(seed),
+            report=self.reports.append,
+            consistent=consistent,
+        )
 
     def list(self, version: int, *names: str) -> None:
         """Go through the list step."""
@@ -94,6 +100,18 @@ def test_the_first_step_lists_from_the_servers_cache() -> None:
     """The first list asks for version 0."""
     step = Told().state.step()
     assert step == ListStep({"resourceVersion": "0"})
+
+
+def test_a_consistent_reflection_never_lists_from_a_cache() -> None:
+    """Neither the first list nor the one after a lost position asks for version 0."""
+    told = Told(consistent=True)
+    assert told.state.step() == ListStep({})
+    told.list(7, "a")
+    told.watch()
+    told.state.failed(GoneError(410, "Expired", ""))
+    while not isinstance(step := told.state.step(), ListStep):
+        pass
+    assert step == ListStep({})
 
 
 def test_the_watch_starts_from_the_lists_version(told: Told) -> None:
