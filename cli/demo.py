@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from embedded.arrivals import Arrivals
     from embedded.cluster import Cluster, NodeSpec
     from embedded.faults import Fault
+    from embedded.picture import Picture
     from embedded.reports import LeftOut, Report
-    from embedded.session import Session
 
 # Mesh, NVSwitch, bridges, PCIe, 16 GPUs, a tray, a virtual machine: one of each.
 DEFAULT_MACHINES: Final = (
@@ -147,13 +147,14 @@ def _run(
                     _say_where(cluster, view)
                     session.keep_showing("serving until Ctrl-C")
                     report = session.report(startup, time.monotonic() - began)
-                example = _draw_example(session, cluster)
+                last = session.picture("at the end", judge=True)
+                example = _draw_example(last, cluster)
         finally:
             cluster.stop()
     if json:
         print_json(report.to_json())
     else:
-        _print_summary(report, example)
+        _print_summary(report, example, None if view.judges else last)
     return 0 if report.well else 1
 
 
@@ -280,22 +281,29 @@ def _say_where(cluster: Cluster, view: View) -> None:
     )
 
 
-def _draw_example(session: Session, cluster: Cluster) -> str:
+def _draw_example(picture: Picture, cluster: Cluster) -> str:
     """Draw the node that shows most: which GPUs, which links, which pod."""
     from embedded.picture import pick_example
     from topology.drawing import draw_node
 
-    row = pick_example(session.picture().rows)
-    topology = cluster.observation.topology_of(row.name) if row else None
-    if row is None or topology is None:
+    found = {row.name: cluster.observation.topology_of(row.name) for row in picture.rows}
+    topologies = {name: topology for name, topology in found.items() if topology is not None}
+    row = pick_example(picture.rows, topologies)
+    if row is None:
         return ""
     holders = {cell.uuid: cell.holder for cell in row.cells if cell.holder}
-    return f"{row.name}, {row.machine}\n{draw_node(topology, holders)}"
+    return f"{row.name}, {row.machine}\n{draw_node(topologies[row.name], holders)}"
 
 
-def _print_summary(report: Report, example: str) -> None:
-    from cli.demo_view import summarise
+def _print_summary(report: Report, example: str, picture: Picture | None) -> None:
+    """Print what the run came to; `picture` is the table, where no live one was shown."""
+    from rich.console import Console
 
+    from cli.demo_view import draw_picture, summarise
+
+    if picture is not None:
+        # As wide as it needs to be: a pipe has no width of its own.
+        Console(width=200).print(draw_picture(picture))
     if example:
         print(f"\n{example}")
     print(f"\n{summarise(report)}")

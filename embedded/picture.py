@@ -122,12 +122,18 @@ def best_of(cls: TopologyClass, free: GpuSet) -> tuple[int, float]:
     return 0, 0.0
 
 
-def pick_example(rows: Sequence[NodeRow]) -> NodeRow | None:
-    """Return the node that shows most: with the most pods of several GPUs, then the most GPUs."""
+def pick_example(rows: Sequence[NodeRow], topologies: Mapping[str, NodeTopology]) -> NodeRow | None:
+    """Return the node that shows most: two pods of several GPUs, then most kinds of links."""
 
-    def rank(row: NodeRow) -> tuple[int, int, str]:
+    def rank(row: NodeRow) -> tuple[int, int, int, int, str]:
+        topology = topologies[row.name]
+        links = {
+            (level, count)
+            for levels, counts in zip(topology.pcie, topology.nvlinks, strict=True)
+            for level, count in zip(levels, counts, strict=True)
+        }
         held = [cell.holder for cell in row.cells if cell.holder]
         sharing = sum(held.count(holder) > 1 for holder in set(held))
-        return (-sharing, -len(held), row.name)
+        return (-min(sharing, 2), -len(links), -sharing, -len(held), row.name)
 
-    return min((row for row in rows if row.cells), key=rank, default=None)
+    return min((row for row in rows if row.name in topologies), key=rank, default=None)

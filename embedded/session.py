@@ -89,8 +89,8 @@ class Session:
         while not self._stopping.wait(_TICK * 5):
             self._show(message)
 
-    def picture(self, message: str = "") -> Picture:
-        """Return how it stands."""
+    def picture(self, message: str = "", *, judge: bool | None = None) -> Picture:
+        """Return how it stands; `judge` overrides whether the best sets left are looked for."""
         pods = self._cluster.observation.pods()
         names = {uid: pod.metadata.name for uid, pod in pods.items()}
         rows = []
@@ -109,7 +109,7 @@ class Session:
                     self._cluster.observation.topology_of(name),
                     holders,
                     state.unhealthy if state else (),
-                    judge=self._judge,
+                    judge=self._judge if judge is None else judge,
                 )
             )
         return Picture(

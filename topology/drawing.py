@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from itertools import combinations
 
 from topology.gpuset import GpuSet, gpuset, positions
 from topology.links import CELL_OF_LEVEL, Level, format_cell
-from topology.model import NodeTopology
+from topology.model import NodeTopology, classify
+from topology.quality import bus_bandwidth
 
-_BOX = 14
-"""Width of a GPU's box; a pod's name is cut to what fits."""
-_PER_ROW = 8
+_NAME = 14
+"""Characters of a pod's name in a GPU's box; of longer names the end is shown."""
 
 
 def draw_matrix(topology: NodeTopology) -> str:
@@ -40,27 +42,28 @@ def _known(text: str | None) -> str:
     return "N/A" if text is None else text
 
 
-def draw_node(topology: NodeTopology, holders: Mapping[str, str]) -> str:
-    """Draw the GPUs in a row for each NUMA node, with the links beneath.
+def draw_node(topology: NodeTopology, holders: Mapping[str, str], width: int = 80) -> str:
+    """Draw the GPUs in rows for each NUMA node, the links beneath, then each pod's set.
 
     `holders` maps GPU uuids to the name of the pod that has them; a GPU not in it is free.
+    `width` is in characters.
     """
     lines: list[str] = []
     by_numa: dict[int | None, list[int]] = {}
     for at, gpu in enumerate(topology.gpus):
         by_numa.setdefault(gpu.numa_node, []).append(at)
+    inner = max(6, *(len(_shorten(name)) for name in holders.values()), 6) + 2
+    per_row = max(1, (width - 2) // (inner + 2))
     for numa, members in sorted(by_numa.items(), key=lambda item: (item[0] is None, item[0] or 0)):
         lines.append("NUMA node unknown" if numa is None else f"NUMA node {numa}")
-        for start in range(0, len(members), _PER_ROW):
-            lines += _draw_boxes(topology, members[start : start + _PER_ROW], holders)
-    lines += describe_links(topology)
-    return "\n".join(lines)
+        for start in range(0, len(members), per_row):
+            lines += _draw_boxes(topology, members[start : start + per_row], holders, inner)
+    return "\n".join([*lines, *describe_links(topology), "", *describe_sets(topology, holders)])
 
 
 def _draw_boxes(
-    topology: NodeTopology, members: list[int], holders: Mapping[str, str]
+    topology: NodeTopology, members: list[int], holders: Mapping[str, str], inner: int
 ) -> list[str]:
-    inner = _BOX - 2
     top, name, holder, bottom = "", "", "", ""
     for at in members:
         gpu = topology.gpus[at]
@@ -69,12 +72,36 @@ def _draw_boxes(
         top += ("┌" if held is None else "┏") + line * inner + ("┐" if held is None else "┓")
         side = "│" if held is None else "┃"
         name += side + f" GPU {gpu.index}".ljust(inner) + side
-        text = "free" if held is None else held
-        # The end of a pod's name tells pods apart, its beginning seldom does.
-        text = text if len(text) <= inner - 2 else "…" + text[-(inner - 3) :]
+        text = "free" if held is None else _shorten(held)
         holder += side + f" {text}".ljust(inner) + side
         bottom += ("└" if held is None else "┗") + line * inner + ("┘" if held is None else "┛")
     return [f"  {line}" for line in (top, name, holder, bottom)]
+
+
+def _shorten(name: str) -> str:
+    # The end of a pod's name tells pods apart, its beginning seldom does.
+    return name if len(name) <= _NAME else "…" + name[1 - _NAME :]
+
+
+def describe_sets(topology: NodeTopology, holders: Mapping[str, str]) -> list[str]:
+    """Say in one line a pod which GPUs it has, how they are linked, and what that carries."""
+    sets: dict[str, list[int]] = {}
+    for at, gpu in enumerate(topology.gpus):
+        if gpu.uuid in holders:
+            sets.setdefault(holders[gpu.uuid], []).append(at)
+    lines: list[str] = []
+    for name, members in sorted(sets.items()):
+        chosen = gpuset(members)
+        line = f"{name}: GPU {_name(topology, chosen)}"
+        if len(members) > 1:
+            cells = Counter(
+                format_cell(topology.pcie[a][b], topology.nvlinks[a][b])
+                for a, b in combinations(members, 2)
+            )
+            links = ", ".join(f"{count} x {cell}" for cell, count in sorted(cells.items()))
+            line += f"; {links}; {bus_bandwidth(classify(topology), chosen):.0f} GB/s"
+        lines.append(line)
+    return lines
 
 
 def describe_links(topology: NodeTopology) -> list[str]:

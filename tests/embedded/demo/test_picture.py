@@ -66,8 +66,9 @@ def test_a_node_that_published_nothing_has_no_cells() -> None:
     assert draw_row("n1", "m", None, {}, ()) == NodeRow("n1", "m", ())
 
 
-def test_the_example_is_the_node_with_most_shared_sets() -> None:
-    """Pods of several GPUs show links; a node without a topology is never the example."""
+def test_the_example_is_the_node_with_most_kinds_of_links(bridges: NodeTopology) -> None:
+    """Among nodes with two pods of several GPUs the links decide; an unknown node is never it."""
+    plain = discover_machine(load_machine("l40s-4x"))
 
     def row(name: str, *holders: str) -> NodeRow:
         return NodeRow(name, "m", tuple(GpuCell(i, f"{i}", h) for i, h in enumerate(holders)))
@@ -75,6 +76,10 @@ def test_the_example_is_the_node_with_most_shared_sets() -> None:
     singles = row("n1", "a", "b", "c", "d")
     pair = row("n2", "e", "e", "", "")
     pairs = row("n3", "f", "f", "g", "g")
-    assert pick_example([singles, pair, pairs, NodeRow("n0", "m", ())]) == pairs
-    assert pick_example([singles, pair]) == pair
-    assert pick_example([NodeRow("n0", "m", ())]) is None
+    linked = row("n4", "h", "h", "i", "i", "", "", "", "")
+    known = {"n1": plain, "n2": plain, "n3": plain, "n4": bridges}
+    unknown = NodeRow("n0", "m", ())
+    assert pick_example([singles, pair, pairs, linked, unknown], known) == linked
+    assert pick_example([singles, pair, pairs], known) == pairs
+    assert pick_example([singles, pair], known) == pair
+    assert pick_example([unknown], known) is None
