@@ -106,7 +106,7 @@ class Plugin:
         self._given_nvml = nvml
         self.metrics = Metrics()
         self.board = Board()
-        self.pods = PodCache(on_change=self._wake_publisher, on_end=self._wake_read_back)
+        self.pods = PodCache(on_change=self._hear_server, on_end=self._wake_read_back)
         self.reflector: Reflector[Pod] = Reflector(
             client,
             PODS_PATH,
@@ -114,7 +114,8 @@ class Plugin:
             self.pods,
             query=own_node_query(settings.node_name),
             name="pods",
-            last_pause=5.0,
+            # The first to notice that the API server is back: short, and it spreads by itself.
+            last_pause=2.0,
         )
         self.pod_resources = PodResources(settings.pod_resources_socket, settings.resource)
         self.desk = Desk(
@@ -215,9 +216,12 @@ class Plugin:
             _log.info("GPUs were unhealthy before", unhealthy=state.unhealthy)
             self.monitor.adopt(state.unhealthy)
 
-    # The collaborators know each other in circles; these three are the threads' door bells.
+    # The collaborators know each other in circles; these are the threads' door bells.
     def _wake_publisher(self) -> None:
         self.publisher.wake()
+
+    def _hear_server(self) -> None:
+        self.publisher.server_answers()
 
     def _wake_read_back(self) -> None:
         self.read_back.wake()

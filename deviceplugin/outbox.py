@@ -20,6 +20,7 @@ class Outbox:
         self._wanted: dict[str, str] = {}
         self._written: dict[str, str | None] = {}
         self._not_before = float("-inf")
+        self._hurried = float("inf")
         self._pause = Backoff(interval, max(last_pause, interval))
 
     def offer(self, key: str, value: str) -> None:
@@ -44,11 +45,17 @@ class Outbox:
         """Note that a write has succeeded. What was offered meanwhile still waits."""
         self._written.update(values)
         self._not_before = now + self._interval
+        self._hurried = float("inf")
         self._pause.reset()
 
     def failed(self, now: float) -> None:
         """Note that a write has failed."""
         self._not_before = now + self._pause.next()
+        self._hurried = now + self._interval
+
+    def hurry(self) -> None:
+        """Cut the pause after a failure short, to the distance that writes keep anyway."""
+        self._not_before = min(self._not_before, self._hurried)
 
     def found(self, values: dict[str, str | None]) -> None:
         """Note what the object really carries; somebody else may have changed it."""

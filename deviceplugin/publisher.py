@@ -19,7 +19,7 @@ import structlog
 from deviceplugin.metrics import FAILED, OK, Metrics
 from deviceplugin.outbox import Outbox
 from deviceplugin.state import next_state
-from runtime.errors import KubeError
+from runtime.errors import KubeError, UnreachableError
 from runtime.objects import Node
 from topology.errors import WireError
 from topology.wire import STATE_KEY, TOPOLOGY_KEY, NodeState, decode_state, encode_state
@@ -72,12 +72,23 @@ class Publisher:
         self._outbox = Outbox(interval)
         self._said: NodeState | None = None
         self._verify_at = float("-inf")
-        self._retry_at = float("-inf")
+        self._failing = False
+        self._away = False
+        self._heard = threading.Event()
         self._wake = threading.Event()
         self._stopping = threading.Event()
 
     def wake(self) -> None:
         """Say that something may have changed; never blocks."""
+        self._wake.set()
+
+    def server_answers(self) -> None:
+        """Say that the API server has just been heard; never blocks.
+
+        What waits because the server was away is written at once: until then the scheduler
+        chooses by what was true before.
+        """
+        self._heard.set()
         self._wake.set()
 
     def stop(self) -> None:
@@ -94,8 +105,13 @@ class Publisher:
     def step(self) -> float:
         """Do what is due; return in how many seconds to come again unless woken."""
         now = self._clock()
-        if now < self._retry_at:
-            return self._retry_at - now
+        if self._heard.is_set():
+            self._heard.clear()
+            # A server that answers, but with an error, is not asked sooner because of that.
+            if self._away:
+                self._outbox.hurry()
+        if self._failing and self._outbox.pause(now) > 0:
+            return self._outbox.pause(now)
         try:
             if now >= self._verify_at:
                 self._verify()
@@ -105,7 +121,8 @@ class Publisher:
                 self._write()
         except KubeError as error:
             self._fail(error)
-            return max(0.0, self._retry_at - self._clock())
+            return self._outbox.pause(self._clock())
+        self._failing = self._away = False
         now = self._clock()
         due = self._outbox.due(now)
         rest = self._verify_at - now
@@ -146,11 +163,11 @@ class Publisher:
     def _fail(self, error: KubeError) -> None:
         now = self._clock()
         self._outbox.failed(now)
-        self._retry_at = now + self._outbox.pause(now)
+        self._failing, self._away = True, isinstance(error, UnreachableError)
         # Whatever was lost with the server's answer is found again before the next write.
         self._verify_at = float("-inf")
         self._metrics.writes.labels(FAILED).inc()
-        _log.warning("cannot publish", problem=str(error), pause=round(self._retry_at - now, 2))
+        _log.warning("cannot publish", problem=str(error), pause=round(self._outbox.pause(now), 2))
 
 
 def _path(node_name: str) -> str:

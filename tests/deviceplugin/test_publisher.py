@@ -17,7 +17,7 @@ from deviceplugin.metrics import Metrics
 from deviceplugin.outbox import Outbox
 from deviceplugin.publisher import Publisher, read_state
 from deviceplugin.state import compose_state, judge_realised, next_state
-from runtime.errors import KubeError, UnreachableError
+from runtime.errors import KubeError, NotFoundError, UnreachableError
 from runtime.objects import Pod
 from tests.deviceplugin.nodes import (
     DGX1V,
@@ -188,6 +188,31 @@ def test_an_absent_server_loses_nothing(world: World) -> None:
     world.node.error = None
     world.pass_time(5.1)
     assert world.published().allocations == {"u": ("g2",)}
+
+
+def test_a_server_that_is_heard_again_is_told_at_once(world: World) -> None:
+    """The watch hears of the return first: what waited is written without the rest of the pause."""
+    world.pass_time(1)
+    world.node.error = UnreachableError("away")
+    world.hold("g1")
+    world.pass_time(20.8)
+    world.node.error = None
+    world.publisher.server_answers()
+    world.pass_time(0.001)
+    assert world.published().allocations == {"u": ("g1",)}
+
+
+def test_a_server_that_refuses_is_not_hurried(world: World) -> None:
+    """An error of the server keeps its pauses, however often the watch is heard."""
+    world.node.error = NotFoundError(404, "NotFound", "no such node")
+    for _ in range(60):
+        world.publisher.server_answers()
+        world.pass_time(1)
+    failed = world.metrics.registry.get_sample_value(
+        "gputopo_plugin_api_writes_total", {"result": "failed"}
+    )
+    assert failed is not None
+    assert failed <= 17
 
 
 def test_failures_are_retried_with_growing_pauses(world: World) -> None:
