@@ -150,16 +150,24 @@ def assignment_of(pod: Pod) -> Assignment | None:
 
 
 def promised_uuids(
-    pods: Mapping[str, Pod], holdings: Holdings, *, besides: Collection[str]
+    pods: Mapping[str, Pod],
+    holdings: Holdings,
+    *,
+    asking: Asking | None,
+    candidates: Collection[str] = (),
 ) -> frozenset[str]:
-    """Return the GPUs that were promised to pods bound here which kubelet has not admitted yet.
+    """Return the GPUs that were promised to containers which have none yet.
 
-    `besides` are the pods that may be in admission, whose own promise is not counted. A pod that
-    is deleted before it ever ran will never be admitted. A broken annotation promises nothing.
+    The promise of the asking container itself is not counted, that of its pod's later containers
+    is. Without `asking` the pods that may be in admission, `candidates`, do not count at all. A
+    pod that is deleted before it ever ran will never be admitted. A broken annotation
+    promises nothing.
     """
     promised: set[str] = set()
     for key, pod in pods.items():
-        if key in besides or pod.status.phase != "Pending" or pod.metadata.deletion_timestamp:
+        if pod.status.phase != "Pending" or pod.metadata.deletion_timestamp:
+            continue
+        if asking is None and key in candidates:
             continue
         try:
             assignment = assignment_of(pod)
@@ -169,7 +177,11 @@ def promised_uuids(
             continue
         held = holdings.pods.get(key)
         for container, uuids in assignment.containers.items():
-            if held is None or not held.containers.get(container):
+            is_asking = asking is not None and (key, container) == (
+                asking.pod.key,
+                asking.container,
+            )
+            if not is_asking and (held is None or not held.containers.get(container)):
                 promised.update(uuids)
     return frozenset(promised)
 

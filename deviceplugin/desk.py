@@ -199,7 +199,9 @@ class Desk:
         circumstances = Circumstances(
             unhealthy=inventory.failed(),
             held=_set_of(held, where),
-            promised=_set_of(promised_uuids(pods, holdings, besides=besides), where),
+            promised=_set_of(
+                promised_uuids(pods, holdings, asking=who.asking, candidates=who.candidates), where
+            ),
         )
         wanted = read_wanted(who.asking, where) if who.asking else Wanted(None, who.drift)
         answer = self._plan(request, wanted, circumstances, inventory, who)

@@ -174,19 +174,23 @@ def test_what_the_asking_pod_was_promised(asking: Pod, expected: Wanted) -> None
     assert expected == read_wanted(Asking(asking, "c0"), names(*range(8)))
 
 
-def test_promises_of_pods_that_still_wait_are_known() -> None:
-    """Promised is what pending pods were bound with, without what they hold already."""
+def test_promises_of_containers_that_still_wait_are_known() -> None:
+    """Promised is what pending pods were bound with, without what they hold or ask for now."""
+    asking = pod("asking", 1, 1, promised={"c0": names(7), "c1": names(8)})
     pods = by_key(
         pod("waits", 2, promised={"c0": names(0, 1)}),
         pod("half", 1, 1, promised={"c0": names(2), "c1": names(3)}),
         pod("runs", 1, promised={"c0": names(4)}, phase="Running"),
         pod("ended", 1, promised={"c0": names(5)}, phase="Failed"),
         pod("dying", 1, promised={"c0": names(6)}, deleted=True),
-        pod("asking", 1, promised={"c0": names(7)}),
+        asking,
         pod("broken", 1, annotation="{"),
     )
-    kubelet = holdings(half={"c0": names(2), "c1": NONE}, asking={"c0": NONE})
-    assert frozenset(names(0, 1, 3)) == promised_uuids(pods, kubelet, besides={"d/asking"})
+    kubelet = holdings(half={"c0": names(2), "c1": NONE}, asking={"c0": NONE, "c1": NONE})
+    promised = promised_uuids(pods, kubelet, asking=Asking(asking, "c0"))
+    assert promised == frozenset(names(0, 1, 3, 8))
+    promised = promised_uuids(pods, kubelet, asking=None, candidates={"d/asking", "d/half"})
+    assert promised == frozenset(names(0, 1))
 
 
 def test_a_pod_that_has_ended_holds_nothing() -> None:

@@ -164,6 +164,17 @@ def test_a_pod_of_another_scheduler_spares_promises(world: World) -> None:
     assert world.count("promised_taken_total") == 0
 
 
+def test_drift_of_one_container_spares_the_next(world: World) -> None:
+    """A container that cannot have its GPU does not take what its pod's next one was promised."""
+    world.board.post(Inventory(machine(8, DGX1V), {"g0": "XID 79"}))
+    both = pod("a", 1, 1, promised={"c0": names(0), "c1": names(3)})
+    world.admit(both, a={"c0": NONE, "c1": NONE})
+    first = world.ask(1, offered=names(3, 5))
+    assert (first.uuids, first.drift) == (names(5), Drift.UNHEALTHY)
+    world.admit(both, a={"c0": names(5), "c1": NONE})
+    assert Plan(names(3), Outcome.EXACT) == world.ask(1, offered=names(3))
+
+
 def test_held_gpus_are_not_preferred(world: World) -> None:
     """What kubelet's own books show with a live pod is not preferred, though it is offered."""
     world.admit(
