@@ -45,6 +45,9 @@ HOUSEKEEPING_SECONDS: Final = 0.5
 WEDGED_SECONDS: Final = 15.0
 """An event loop that has not turned for this long fails /healthz."""
 
+RECONNECT_SECONDS: Final = 1.0
+"""The longest pause before the API server is asked again."""
+
 BACKLOG: Final = 512
 
 _log = structlog.get_logger("scheduler.main")
@@ -206,9 +209,20 @@ async def _serve(
     extender: Extender, client: AioKubeClient, listener: socket.socket, health: Health
 ) -> None:
     inventory = extender.inventory
-    nodes = AioReflector(client, "/api/v1/nodes", Node, inventory.nodes, name="nodes")
+    # Two replicas may ask every second: what they do not hear, they bind by an old picture.
+    nodes = AioReflector(
+        client, "/api/v1/nodes", Node, inventory.nodes, name="nodes", last_pause=RECONNECT_SECONDS
+    )
     # A list from a lagging cache could hide a Binding made before a restart: a GPU given twice.
-    pods = AioReflector(client, "/api/v1/pods", Pod, inventory.pods, name="pods", consistent=True)
+    pods = AioReflector(
+        client,
+        "/api/v1/pods",
+        Pod,
+        inventory.pods,
+        name="pods",
+        last_pause=RECONNECT_SECONDS,
+        consistent=True,
+    )
     server = _server(app.build(extender.handlers, extender.metrics))
     async with asyncio.TaskGroup() as group:
         lifecycle.start(group, "reflect nodes", nodes.run())
