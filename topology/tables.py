@@ -1,7 +1,7 @@
 """Everything that can be known of a class in advance, as arrays over all masks of its GPUs.
 
 A mask is an index: `quality[members]` is the predicted bus bandwidth of exactly that set,
-`best[k][free]` the best one that `k` of the free GPUs give. Up to 16 GPUs (65,536 masks) all of
+`best(k)[free]` the best one that `k` of the free GPUs give. Up to 16 GPUs (65,536 masks) all of
 it is built at once; larger classes are searched (`topology.search`).
 
 What free GPUs F are worth to the pods to come is V(F): the sum over request sizes k of p_k times
@@ -94,10 +94,6 @@ class Tables:
     def _build(self) -> None:
         self.sizes: Ints = np.bitwise_count(np.arange(1 << self.count)).astype(np.int64)
         self.quality: Floats = build_quality(self.cls)
-        best: Floats = np.zeros((self.count + 1, 1 << self.count))
-        for k in range(2, self.count + 1):
-            best[k] = _spread_max(np.where(self.sizes == k, self.quality, 0.0))
-        self._best = best
         shares = [(k, p) for k, p in self.mix.shares if k <= self.count]
         self.pair_scores: Ints = _pair_scores(self.cls)
         worth = np.zeros(1 << self.count)
@@ -108,7 +104,8 @@ class Tables:
                 worth += p * (self.sizes > 0)
                 choices += p * self.sizes / self.count
                 continue
-            worth += p * best[k] / best[k][-1]
+            best = self.best(k)
+            worth += p * best / best[-1]
             scored = self.quality + self.pair_scores * _SCORE_SHARE
             tight = _spread_max(np.where(self.sizes == k, scored, 0.0))
             tightness += p * tight / tight[-1]
@@ -118,18 +115,15 @@ class Tables:
         self.worth: Floats = np.round(worth, 9)
         self.choices: Floats = np.round(choices, 9)
         self.left_rank: Ints = _rank(self.worth, np.round(tightness, 14), self.choices)
-        _freeze(self.sizes, self.quality, best, self.worth, self.choices, self.left_rank)
+        _freeze(self.sizes, self.quality, self.worth, self.choices, self.left_rank)
         self._worst_ranks = _worst_ranks(self.cls)
         _freeze(self.pair_scores, self._worst_ranks)
         for k in range(self.count + 1):
             _sets_in_order(self.count, k)
 
-    def best_flat(self, k: int) -> Floats:
+    def best(self, k: int) -> Floats:
         """Return, by mask of free GPUs, the best bus bandwidth of `k` of them, 0.0 if none."""
-        if k > self.count:
-            return np.zeros(1 << self.count)
-        best: Floats = self._best[max(k, 0)]
-        return best
+        return _spread_max(np.where(self.sizes == k, self.quality, 0.0))
 
     def total(self, k: int) -> Floats:
         """Return, by mask of free GPUs, the sum of the quality of all their subsets of size k."""

@@ -56,11 +56,11 @@ def test_best_and_total_are_those_of_all_subsets(cls: TopologyClass) -> None:
     """Best and total over a mask are the maximum and the sum over its subsets of that size."""
     tables = Tables(cls)
     for k in range(cls.count + 2):
-        total = tables.total(k)
+        best, total = tables.best(k), tables.total(k)
         for mask in range(1 << cls.count):
             subsets = [gpuset(some) for some in combinations(positions(GpuSet(mask)), k)]
             qualities = [tables.quality[one] for one in subsets]
-            assert tables.best_flat(k)[mask] == max(qualities, default=0.0)
+            assert best[mask] == max(qualities, default=0.0)
             assert total[mask] == pytest.approx(sum(qualities))
 
 
@@ -72,7 +72,7 @@ def test_worth_is_the_mix_of_the_best_qualities() -> None:
     assert tables.worth[0] == 0.0
     # One GPU of each quad's double-linked pair is gone: the pairs keep 20 of 40, quads 10 of 80.
     free = gpuset([0, 1, 5, 6])
-    best = tables.best_flat(2)[free] / 40, tables.best_flat(4)[free] / 80
+    best = tables.best(2)[free] / 40, tables.best(4)[free] / 80
     assert tables.worth[free] == pytest.approx(0.5 + 0.3 * best[0] + 0.2 * best[1])
 
 
@@ -141,7 +141,7 @@ def test_arrays_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="read-only"):
         tables.quality[0] = 1.0
     with pytest.raises(ValueError, match="read-only"):
-        np.copyto(tables.best_flat(2), 0.0)
+        np.copyto(tables.worth, 0.0)
 
 
 def test_tables_of_one_class_are_shared() -> None:
