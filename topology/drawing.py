@@ -8,6 +8,7 @@ from itertools import combinations
 
 from topology.gpuset import GpuSet, gpuset, positions
 from topology.links import CELL_OF_LEVEL, Level, format_cell
+from topology.matrix import index_order, links_cells, nic_rows
 from topology.model import NodeTopology, classify
 from topology.quality import bus_bandwidth
 
@@ -17,19 +18,14 @@ _NAME = 14
 
 def draw_matrix(topology: NodeTopology) -> str:
     """Return the matrix as `nvidia-smi topo -m` shows it, GPUs in NVML's order, then the NICs."""
-    order = sorted(range(len(topology.gpus)), key=lambda at: topology.gpus[at].index)
-    names = [f"GPU{topology.gpus[at].index}" for at in order]
-    rows = [["", *names, *(nic.name for nic in topology.nics), "NUMA", "CPUs"]]
-    for at, name in zip(order, names, strict=True):
-        gpu = topology.gpus[at]
-        cells = [
-            format_cell(topology.pcie[at][other], topology.nvlinks[at][other]) for other in order
-        ]
-        nics = [CELL_OF_LEVEL[nic.gpus[at]] for nic in topology.nics]
-        rows.append([name, *cells, *nics, _known(gpu.numa), _known(gpu.cpus)])
-    for nic in topology.nics:
-        gpus = [CELL_OF_LEVEL[nic.gpus[at]] for at in order]
-        rows.append([nic.name, *gpus, *(CELL_OF_LEVEL[level] for level in nic.nics), "", ""])
+    gpus = [topology.gpus[at] for at in index_order(topology)]
+    names = [f"GPU{gpu.index}" for gpu in gpus]
+    nics = nic_rows(topology)
+    rows = [["", *names, *(nic.name for nic in nics), "NUMA", "CPUs"]]
+    for row, (gpu, cells) in enumerate(zip(gpus, links_cells(topology), strict=True)):
+        to_nics = [nic.gpus[row] for nic in nics]
+        rows.append([names[row], *cells, *to_nics, _known(gpu.numa), _known(gpu.cpus)])
+    rows += [[nic.name, *nic.gpus, *nic.nics, "", ""] for nic in nics]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
