@@ -6,8 +6,6 @@ Absent and null both become the default. Times stay text.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 
@@ -73,13 +71,6 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     tolerations: tuple[Toleration, ...] | None = None
     priority: int | None = None
     preemption_policy: str | None = None
-
-
-class ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One container's state, as far as we read it."""
-
-    name: str = ""
-    ready: bool = False
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -161,13 +152,3 @@ class PodList(msgspec.Struct, frozen=True):
 
     metadata: ListMeta = ListMeta()
     items: tuple[Pod, ...] = ()
-
-
-class NodeList(msgspec.Struct, frozen=True):
-    """A page of nodes."""
-
-    metadata: ListMeta = ListMeta()
-    items: tuple[Node, ...] = ()
-
-
-EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
