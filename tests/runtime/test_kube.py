@@ -53,6 +53,7 @@ class FixedAnswer:
         self._hang = hang
         self._sock = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self.connections = 0
         self.port = self._sock.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -61,6 +62,7 @@ class FixedAnswer:
         with contextlib.suppress(OSError):
             while True:
                 peer, _ = self._sock.accept()
+                self.connections += 1
                 peer.recv(65536)
                 peer.sendall(self._answer)
                 if self._hang:
@@ -378,6 +380,22 @@ async def test_an_answer_that_is_no_http_is_unreachable(answer: bytes, tmp_path:
         await aio.get("/api/v1/nodes")
     with pytest.raises(UnreachableError):
         await anext(aio.watch_lines("/api/v1/nodes"))
+    client.close()
+    await aio.close()
+    fixed.close()
+
+
+async def test_a_request_is_sent_once(tmp_path: Path) -> None:
+    """No flavour tries again by itself, which would double every timeout: callers do, slower."""
+    fixed = FixedAnswer(b"", hang=False)
+    kubeconfig = fixed.kubeconfig(tmp_path / "kubeconfig")
+    client, aio = connect(kubeconfig), await connect_aio(kubeconfig)
+    with pytest.raises(UnreachableError):
+        client.get(PODS_PATH)
+    assert fixed.connections == 1
+    with pytest.raises(UnreachableError):
+        await aio.get(PODS_PATH)
+    assert fixed.connections == 2
     client.close()
     await aio.close()
     fixed.close()

@@ -240,8 +240,8 @@ def test_a_success_between_failures_starts_the_count_again(told: Told) -> None:
 def test_a_bad_object_is_reported_and_skipped(told: Told) -> None:
     """One object that breaks its type is named, the version goes on, the rest arrives."""
     told.watch()
-    told.state.line(event("ADDED", 8, "bad", namespace="ns", labels=5))
-    told.state.line(event("ADDED", 9, "good"))
+    told.state.line(event("ADDED", 8, "good"))
+    told.state.line(event("ADDED", 9, "bad", namespace="ns", labels=5))
     assert told.sink.present == {"a", "good"}
     assert told.state.bad_objects == 1
     assert "labels" in told.reports[0]

@@ -260,6 +260,15 @@ def test_inference_spares_links_that_training_takes() -> None:
     assert spare.bus_bandwidth_gbs >= fast.bus_bandwidth_gbs / 2
 
 
+def test_inference_stops_at_half_of_the_best_bandwidth() -> None:
+    """The pair that would hurt the rest least has a quarter of the bandwidth: it is out."""
+    tables = Tables(draw_dgx1v())
+    free = _set("1234")
+    anything = Profile("anything", 1.0, INFERENCE.order, INFERENCE.order_without_switch)
+    assert choose(tables, free, 2, profile=anything).bus_bandwidth_gbs == 10.0
+    assert choose(tables, free, 2, profile=INFERENCE).bus_bandwidth_gbs == 40.0
+
+
 def test_pack_takes_leftovers() -> None:
     """Packing takes two lone GPUs rather than a bridged pair."""
     tables = _tables("bridged pairs")

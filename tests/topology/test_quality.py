@@ -66,6 +66,12 @@ def test_equal_sizes_under_one_switch_are_equal(name: str, size: int) -> None:
     assert len({_of(machine, *members) for members in combinations(range(8), size)}) == 1
 
 
+@pytest.mark.parametrize("count", [4, 16])
+def test_the_links_to_a_switch_are_shared_by_all_pairs(count: int) -> None:
+    """A GPU's 18 links to the switch are 18 rings at most, however many pairs they join."""
+    assert ring_count(draw_switch(count), full_set(count)) == 18
+
+
 @pytest.mark.parametrize(
     ("compute", "links", "size", "measured"),
     [
@@ -175,3 +181,9 @@ def test_pair_scores_are_the_references(members: tuple[int, ...], score: int) ->
 def test_pair_scores_see_the_switch(size: int, score: int) -> None:
     """Eight GPUs with 18 links through a switch have the scores that counting those links gives."""
     assert score == pair_score(draw_switch(8), full_set(size))
+
+
+def test_a_pair_score_counts_eighteen_links_at_most() -> None:
+    """The reference has no score for more than 18 NVLinks of a pair: more count as 18."""
+    pair = gpuset([0, 1])
+    assert pair_score(draw_switch(2, links=36), pair) == pair_score(draw_switch(2, links=18), pair)

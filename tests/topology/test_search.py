@@ -9,6 +9,7 @@ from tests.topology.machines import (
     draw_dgx1v,
     draw_pcie_tree,
     draw_switch,
+    drawn_class,
     shipped_class,
 )
 from topology import search
@@ -138,6 +139,16 @@ def test_a_min_link_is_met_above_sixteen(word: str, count: int) -> None:
     demand = parse_min_link(word)
     choice = choose(tables, tables.everything, count, min_link=demand)
     assert meets(tables.cls, choice.members, demand)
+
+
+def test_a_set_that_no_growth_finds_is_found_for_a_min_link() -> None:
+    """The only three GPUs that are all joined each have a nearer and a farther partner beside."""
+    inner = dict.fromkeys(("01", "02", "12"), 2)
+    nearer = dict.fromkeys(("03", "14", "25"), 4)
+    farther = dict.fromkeys(("06", "17", "28"), 1)
+    tables = Tables(drawn_class(20, links=inner | nearer | farther))
+    choice = choose(tables, tables.everything, 3, min_link=parse_min_link("NV"))
+    assert choice.members == gpuset([0, 1, 2])
 
 
 @pytest.mark.parametrize(
