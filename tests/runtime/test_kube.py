@@ -386,7 +386,7 @@ async def test_an_answer_that_is_no_http_is_unreachable(answer: bytes, tmp_path:
 
 
 async def test_a_request_is_sent_once(tmp_path: Path) -> None:
-    """No flavour tries again by itself, which would double every timeout: callers do, slower."""
+    """Threads try nothing again by themselves; the loop's client no request that writes."""
     fixed = FixedAnswer(b"", hang=False)
     kubeconfig = fixed.kubeconfig(tmp_path / "kubeconfig")
     client, aio = connect(kubeconfig), await connect_aio(kubeconfig)
@@ -394,7 +394,7 @@ async def test_a_request_is_sent_once(tmp_path: Path) -> None:
         client.get(PODS_PATH)
     assert fixed.connections == 1
     with pytest.raises(UnreachableError):
-        await aio.get(PODS_PATH)
+        await aio.post(PODS_PATH, a_pod("p"))
     assert fixed.connections == 2
     client.close()
     await aio.close()
