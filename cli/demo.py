@@ -92,6 +92,8 @@ def demo(
         specs = _name_nodes(machine, nodes)
         faults = _read_faults(fault, specs)
         arrivals, left_out = _read_pods(pods, specs, seed, faults)
+        if keep_logs is not None:
+            _make_folder(keep_logs)
     except (EmbeddedError, TopologyError, OSError, ValueError) as error:
         print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -172,6 +174,15 @@ def _name_nodes(machines: Sequence[str], count: int | None) -> list[NodeSpec]:
         for number in range(total)
         for reference in [_absolute(loaded[number % len(loaded)][0])]
     ]
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder of ``--keep-logs``; raises ValueError if it cannot be written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "cluster.log").open("a").close()
+    except OSError as error:
+        raise ValueError(f"--keep-logs {path}: {error.strerror}") from error
 
 
 def _absolute(reference: str) -> str:
@@ -275,10 +286,15 @@ def _choose_view(*, json: bool) -> View:
 
 
 def _say_where(cluster: Cluster, view: View) -> None:
-    view.say(
+    """Say where everything can be reached, also where metrics, /healthz and /readyz answer."""
+    view.announce(
         f"API server {cluster.api.url}, kubeconfig {cluster.kubeconfig}, "
         f"extender {cluster.extender_url}, logs {cluster.logs}"
     )
+    places = {"extender": cluster.extender_ops_url} | {
+        name: node.ops_url for name, node in cluster.nodes.items()
+    }
+    view.announce(f"metrics and health: {', '.join(f'{n} {url}' for n, url in places.items())}")
 
 
 def _draw_example(picture: Picture, cluster: Cluster) -> str:

@@ -40,6 +40,9 @@ class View(Protocol):
     def say(self, message: str) -> None:
         """Tell what goes on before there is a picture."""
 
+    def announce(self, message: str) -> None:
+        """Tell something that stays in sight, whatever is shown later."""
+
     def look(self, picture: Picture) -> None:
         """Show how it stands."""
 
@@ -68,6 +71,10 @@ class LiveView:
     def say(self, message: str) -> None:
         """Show a line."""
         self._live.update(Text(f"{time.monotonic() - self._began:5.1f} s  {message}"))
+
+    def announce(self, message: str) -> None:
+        """Print it above the table, unwrapped so that an address can be copied."""
+        self._live.console.print(Text(message), soft_wrap=True)
 
     def look(self, picture: Picture) -> None:
         """Show the table."""
@@ -98,6 +105,10 @@ class PlainView:
     def say(self, message: str) -> None:
         """Print it."""
         self._print(message)
+
+    def announce(self, message: str) -> None:
+        """Print it, also if `quiet`: standard error is free, and it was asked for."""
+        print(message, file=sys.stderr, flush=True)
 
     def look(self, picture: Picture) -> None:
         """Print the counters every few seconds, and each new note at once."""

@@ -63,7 +63,8 @@ class Node:
         self.kubelet = kubelet
         self.plugin = plugin
         self.faults = folder / "faults.yaml"
-        self.ready_url = f"http://127.0.0.1:{port}/readyz"
+        self.ops_url = f"http://127.0.0.1:{port}"
+        self.ready_url = f"{self.ops_url}/readyz"
 
 
 class Cluster:
@@ -142,7 +143,7 @@ class Cluster:
 
     def extender_ready(self) -> bool:
         """Tell whether the extender is ready."""
-        return self.extender.pid is not None and self.ready(self.extender_ready_url)
+        return self.extender.pid is not None and self.ready(f"{self.extender_ops_url}/readyz")
 
     def _start_control_plane(self) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -155,7 +156,7 @@ class Cluster:
         self.observation.start()
         self._undo.append(("observation", self.observation.stop))
         port, ops_port = free_port(), free_port()
-        self.extender_ready_url = f"http://127.0.0.1:{ops_port}/readyz"
+        self.extender_ops_url = f"http://127.0.0.1:{ops_port}"
         self.extender_url = f"http://127.0.0.1:{port}"
         self.extender = Daemon(
             "extender",

@@ -153,6 +153,7 @@ def test_a_signal_ends_it_and_leaves_nothing(short_folder: Path, number: signal.
         (["--pods", "BROKEN"], "line 1: no column num_gpu"),
         (["--fault", "meteor@3"], "meteor"),
         (["--fault", "plugin-killed:n99@3"], "n99"),
+        (["--keep-logs", "BROKEN"], "--keep-logs"),
         (["--no-such-option"], "no-such-option"),
     ],
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import msgspec
 import pytest
 from rich.console import Console
 
-from cli.demo_view import PlainView, draw_picture, summarise
+from cli.demo_view import LiveView, PlainView, draw_picture, summarise
 from embedded.picture import Counts, GpuCell, NodeRow, Picture
 from embedded.reports import FaultReport, LeftOut, Report
 
@@ -150,3 +152,24 @@ def test_the_json_bears_the_promised_keys() -> None:
         "seconds",
     }
     assert promised <= set(REPORT.to_json())
+
+
+def test_an_announcement_stays_above_the_table_and_is_not_wrapped() -> None:
+    """Addresses must still be there, in one piece, when the table has been drawn again."""
+    out = io.StringIO()
+    address = f"http://127.0.0.1:40001/{'x' * 100}"
+    with LiveView(Console(file=out, width=60, force_terminal=True)) as view:
+        view.look(PICTURE)
+        view.announce(address)
+        view.look(PICTURE)
+    assert out.getvalue().count(address) == 1
+
+
+def test_an_announcement_is_made_also_if_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--serve --json` says on standard error where the cluster can be reached."""
+    with PlainView(quiet=True) as view:
+        view.say("hidden")
+        view.announce("http://127.0.0.1:40001")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "http://127.0.0.1:40001\n"
