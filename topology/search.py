@@ -74,14 +74,14 @@ def choose(
         return (*left, *_costs(cls, order[middle + 1 :], members)), tuple(positions(members))
 
     members = min(finalists, key=whole)
-    loss = find_worth(cls, tables.mix, request.free) - find_worth(
-        cls, tables.mix, GpuSet(request.free ^ members)
-    )
+    before_it = find_worth(cls, tables.mix, request.free)
+    after_it = find_worth(cls, tables.mix, GpuSet(request.free ^ members))
     return Choice(
         members=members,
         bus_bandwidth_gbs=bus_bandwidth(cls, members),
         pair_score=pair_score(cls, members),
-        loss=round(loss, 9),
+        # Growing may miss among more GPUs what it finds among fewer; nothing is ever gained.
+        loss=max(round(before_it - after_it, 9), 0.0),
         worst_link=worst_link(cls, members),
     )
 

@@ -84,6 +84,26 @@ def test_the_search_finds_the_tables_bandwidth(cls: TopologyClass, enumerate_up_
 
 
 @pytest.mark.parametrize(
+    ("free", "count", "profile", "members"),
+    [
+        ([1, 2, 3, 4], 2, PROFILES["inference"], [2, 3]),  # not 1, 4, which are too slow
+        ([0, 1, 2, 4, 6], 1, TRAINING, [1]),  # not 6, whose links are fewer but cost more
+        ([0, 2, 3, 4, 6], 1, TRAINING, [3]),
+    ],
+)
+def test_the_search_weighs_speed_and_loss_as_the_tables_do(
+    free: list[int], count: int, profile: Profile, members: list[int]
+) -> None:
+    """Tolerance bounds the search too, and what is left counts before the links that are cut."""
+    tables = Tables(draw_dgx1v())
+    request = Request(gpuset(free), count, EMPTY, tables.everything, None)
+    found = search.choose(tables, profile, request)
+    assert found.members == gpuset(members)
+    worth = tables.worth[request.free] - tables.worth[request.free ^ found.members]
+    assert found.loss == pytest.approx(worth)
+
+
+@pytest.mark.parametrize(
     ("cls", "count", "bandwidth"),
     [
         (_large(24), 2, 44.16),
