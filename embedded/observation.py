@@ -1,6 +1,6 @@
 """What the API server says of nodes and pods, followed by watch: for the view and for the faults.
 
-The books are made from a fresh list at the end (report.py), not from here.
+The books are made from a fresh list at the end (`embedded.reports`), not from here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The pods that a demo runs: what each asks for, as a value and as a manifest. Pure.
 
-`synthetic_pods` makes a seeded mix; trace.py reads a real list.
+`synthetic_pods` makes a seeded mix; `embedded.trace` reads a real list.
 """
 
 from __future__ import annotations
