@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from embedded.annotations import PROBE_KEY
 from embedded.cluster import Cluster, Node
 from embedded.faults import Fault, FaultKind
 from embedded.ledger import TakenGpu
@@ -25,7 +26,6 @@ NOTICE_SECONDS: Final = 20.0
 _POLL: Final = 0.05
 # Double-bit ECC: makes a GPU unhealthy, and a GPU that then passes its probes is taken back.
 _XID: Final = 48
-_PROBE_KEY: Final = "embedded.gputopo.dev/probe"
 
 
 class FaultInjection:
@@ -191,14 +191,14 @@ class FaultInjection:
         mark = f"{time.monotonic():.3f}"
         first = next(iter(self._cluster.nodes))
         path = f"/api/v1/nodes/{first}"
-        self._cluster.client.patch(path, {"metadata": {"annotations": {_PROBE_KEY: mark}}})
+        self._cluster.client.patch(path, {"metadata": {"annotations": {PROBE_KEY: mark}}})
 
         def well() -> bool:
             # What was written after the return is seen by watch, and every daemon is ready.
             seen = self._cluster.observation.nodes().get(first)
             return (
                 seen is not None
-                and seen.metadata.annotation(_PROBE_KEY) == mark
+                and seen.metadata.annotation(PROBE_KEY) == mark
                 and self._cluster.extender_ready()
                 and all(self._cluster.node_ready(name) for name in self._cluster.nodes)
             )

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import msgspec
 
+from embedded.annotations import RUN_SECONDS_KEY
 from topology.wire import GPU_MODEL_KEY, MIN_LINK_KEY, PROFILE_KEY
 
 NAMESPACE: Final = "default"
 SCHEDULER_NAME: Final = "gputopo"
 RESOURCE: Final = "nvidia.com/gpu"
-RUN_SECONDS_KEY: Final = "embedded.gputopo.dev/run-seconds"
 
 # The mix of openb's whole-GPU pods is nearly all single GPUs; this one shows more of the choosing.
 _SIZES: Final = (0, 1, 2, 4, 8)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from embedded.annotations import RUN_SECONDS_KEY
 from embedded.kubelet.containers import ContainerRuntime, ContainerView, Start
 from embedded.kubelet.devicemanager import DeviceManager
 from embedded.kubelet.errors import KubeletError
@@ -15,9 +16,6 @@ from embedded.kubelet.journal import Journal
 from embedded.kubelet.pods import PodTable
 from embedded.kubelet.requests import init_containers, sidecar
 from runtime.objects import Container, Pod
-
-RUN_SECONDS: Final = "embedded.gputopo.dev/run-seconds"
-"""Pod annotation: how long its containers run, in seconds; without it they run for ever."""
 
 LAST_BACKOFF: Final = 16
 """A container that cannot start is tried again after at most so many times the first pause."""
@@ -177,7 +175,7 @@ class PodWorkers:
             self._settled(uid)
 
     def _run_seconds(self, pod: Pod) -> float | None:
-        text = pod.metadata.annotation(RUN_SECONDS)
+        text = pod.metadata.annotation(RUN_SECONDS_KEY)
         if text is None:
             return None
         try:
@@ -185,7 +183,9 @@ class PodWorkers:
         except ValueError:
             seconds = -1.0
         if not 0 <= seconds < 1e9:
-            self._journal.note("trouble", pod.key, f"{RUN_SECONDS}: {text!r} is no time; runs on")
+            self._journal.note(
+                "trouble", pod.key, f"{RUN_SECONDS_KEY}: {text!r} is no time; runs on"
+            )
             return None
         return seconds
 
