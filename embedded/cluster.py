@@ -150,8 +150,7 @@ class Cluster:
         self.api.start()
         self._undo.append(("API server", self.api.stop))
         self.api.write_kubeconfig(self.kubeconfig)
-        self.client = connect(str(self.kubeconfig))
-        self._undo.append(("client", self.client.close))
+        self.client = self._connect()
         self.observation = Observation(self.client, RESOURCE)
         self.observation.start()
         self._undo.append(("observation", self.observation.stop))
@@ -171,7 +170,7 @@ class Cluster:
         )
         self.extender.start()
         self.scheduler = Scheduler(
-            connect(str(self.kubeconfig)),
+            self._connect(),
             Extender(self.extender_url),
             resource=RESOURCE,
             scheduler_name=SCHEDULER_NAME,

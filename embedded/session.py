@@ -27,7 +27,8 @@ from embedded.reports import (
     split_honoured,
 )
 from embedded.workload import NAMESPACE, RESOURCE, PodPlan, render_pod
-from runtime.errors import KubeError
+from runtime.errors import ConflictError, KubeError
+from runtime.kube import KubeClient
 from runtime.objects import Pod, PodList
 from topology.wire import ASSIGNMENT_KEY
 
@@ -77,7 +78,7 @@ class Session:
             now = self._now()
             waiting = self._waiting()
             self._backlog += self._arrivals.due(now, waiting)
-            self._create()
+            create_due(self._cluster.client, self._backlog)
             self._show("pods arrive")
             if self._arrivals.over(now, waiting) and not self._backlog:
                 break
@@ -184,16 +185,6 @@ class Session:
         pending = counts.pending + len(self._backlog)
         return Waiting(pending, min(refused, pending), counts.completed)
 
-    def _create(self) -> None:
-        """Create what is due; while the API server is away it stays due."""
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods"
-        while self._backlog:
-            try:
-                self._cluster.client.post(path, render_pod(self._backlog[0]), timeout=5)
-            except KubeError:
-                return
-            del self._backlog[0]
-
     def _settle(self, *, go_on: bool) -> None:
         """Wait until no fault is open, nothing is tried, and what is bound has started."""
         end = time.monotonic() + _SETTLE_DEADLINE
@@ -266,6 +257,19 @@ class Session:
     def _restarts(self) -> dict[str, int]:
         daemons = [self._cluster.extender, *(n.plugin for n in self._cluster.nodes.values())]
         return {daemon.name: daemon.starts - 1 for daemon in daemons if daemon.starts > 1}
+
+
+def create_due(client: KubeClient, backlog: list[PodPlan]) -> None:
+    """Create the pods in their order; those that the API server did not take stay in `backlog`."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    while backlog:
+        try:
+            client.post(path, render_pod(backlog[0]), timeout=5)
+        except ConflictError:
+            pass  # it was taken, and the answer was cut off: names are given once
+        except KubeError:
+            return
+        del backlog[0]
 
 
 def seen_gpus(view: ContainerView) -> frozenset[str]:
