@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "demo": ("cli.demo", "A whole cluster on this machine: real daemons, real sockets."),
     "topo": ("cli.topo", "Discover a machine through NVML and print its matrix."),
     "allocate": ("cli.allocate", "The GPU set that would be chosen on a machine."),
+    "simulate": ("cli.simulate", "A trace replayed under the published protocol, by policy."),
     "device-plugin": ("cli.device_plugin", "The per-node daemon."),
     "extender": ("cli.extender", "The scheduler's daemon beside kube-scheduler."),
 }

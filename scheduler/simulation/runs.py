@@ -1,0 +1,38 @@
+"""One run by its names and numbers: what a process of its own is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scheduler.simulation.arrivals import order_arrivals
+from scheduler.simulation.cluster import Cluster
+from scheduler.simulation.errors import ReplayError
+from scheduler.simulation.measures import Outcome, measure
+from scheduler.simulation.policies.catalogue import Surroundings, make_policy
+from scheduler.simulation.replay import replay
+from scheduler.simulation.trace import Node, Task
+from scheduler.simulation.workload import Workload, target_mix
+
+
+def run_once(
+    nodes: Sequence[Node], tasks: Sequence[Task], policy: str, *, seed: int, load: float
+) -> Outcome:
+    """Replay a list on an empty cluster until `load` times its GPUs are asked for.
+
+    The seed decides the order of nodes, the order of tasks and the draws of the policy, so equal
+    arguments give equal outcomes. Raises ReplayError if there is nothing to replay, or no such
+    policy.
+    """
+    dice = np.random.default_rng(seed)
+    by_name = sorted(nodes, key=lambda node: node.name)
+    cluster = Cluster([by_name[at] for at in dice.permutation(len(by_name))])
+    if not cluster.gpu_milli:
+        raise ReplayError("no node of the list has a GPU")
+    arrivals = order_arrivals(tasks, load * cluster.gpu_milli, dice)
+    kinds = [task.kind for task in tasks]
+    workload = Workload(target_mix(kinds), cluster.models)
+    chosen = make_policy(policy, Surroundings(kinds, workload, cluster))
+    course = replay(cluster, arrivals, chosen, dice)
+    return measure(course, cluster, workload, round(100 * load))

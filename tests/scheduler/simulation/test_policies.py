@@ -1,0 +1,276 @@
+"""Each policy's scores equal those of a slow oracle; ours knows nothing of orders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.simulation.arrivals import order_arrivals
+from scheduler.simulation.cluster import Cluster, View
+from scheduler.simulation.policies.catalogue import POLICIES, Surroundings, make_policy
+from scheduler.simulation.policies.fgd import Fgd
+from scheduler.simulation.policies.framework import Policy, tightest
+from scheduler.simulation.policies.gputopo import (
+    Gputopo,
+    LearningGputopo,
+    Weights,
+    model_pressure,
+    supply_of,
+)
+from scheduler.simulation.policies.published import BestFit, Clustering, DotProduct, Packing
+from scheduler.simulation.policies.stock import StockScheduler
+from scheduler.simulation.replay import replay
+from scheduler.simulation.runs import run_once
+from scheduler.simulation.trace import Node, Task, TaskClass
+from scheduler.simulation.workload import Demand, Workload, demand_of, target_mix
+from tests.scheduler.simulation import oracle
+
+# Examples are clusters with tasks on them: a few tell as much as many, in less time.
+few = settings(max_examples=25, deadline=None)
+
+MODELS = ("G2", "P100", "T4")
+SHARES = (50, 190, 320, 470, 500, 810)
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> TaskClass:
+    """Draw a task's class."""
+    gpus = draw(st.sampled_from([0, 1, 1, 1, 2, 4]))
+    share = draw(st.sampled_from([*SHARES, 1000])) if gpus == 1 else 1000 * bool(gpus)
+    models = draw(st.sets(st.sampled_from(MODELS), max_size=2)) if gpus else set()
+    return TaskClass(
+        cpu_milli=draw(st.sampled_from([0, 1000, 3152, 8000, 12_000])),
+        memory_mib=draw(st.sampled_from([1, 512, 4096])),
+        gpus=gpus,
+        share_milli=share,
+        models=tuple(sorted(models)),
+    )
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Cluster:
+    """Draw a cluster and put some tasks on it."""
+    nodes = [
+        Node(
+            f"n{at}",
+            draw(st.sampled_from([8000, 32_000, 96_000])),
+            draw(st.sampled_from([4096, 65_536])),
+            draw(st.sampled_from([0, 1, 2, 4, 8])),
+            draw(st.sampled_from(MODELS)),
+        )
+        for at in range(draw(st.integers(1, 5)))
+    ]
+    cluster = Cluster(nodes)
+    for task in draw(st.lists(tasks(), max_size=12)):
+        fitting = np.flatnonzero(View(cluster, np.arange(len(nodes))).feasible(task))
+        if len(fitting):
+            row = int(draw(st.sampled_from(fitting.tolist())))
+            able = np.flatnonzero(cluster.share[row] >= max(task.share_milli, 1))
+            cluster.place(row, task, able[: task.gpus].tolist())
+    return cluster
+
+
+def states(cluster: Cluster) -> list[oracle.State]:
+    """Return the cluster as the oracle sees it."""
+    return [
+        oracle.State(
+            cpu=int(cluster.cpu[row]),
+            memory=int(cluster.memory[row]),
+            shares=tuple(cluster.share[row, : cluster.gpus[row]].tolist()),
+            model=cluster.models[cluster.model[row]],
+            cpu_capacity=int(cluster.cpu_capacity[row]),
+            memory_capacity=int(cluster.memory_capacity[row]),
+            groups={
+                key: int(cluster.group_pods[row, column]) for key, column in cluster.groups.items()
+            },
+        )
+        for row in range(len(cluster))
+    ]
+
+
+def feasible_view(cluster: Cluster, task: TaskClass) -> View:
+    """Return the view of the nodes that can take the task."""
+    fits = View(cluster, np.arange(len(cluster))).feasible(task)
+    return View(cluster, np.flatnonzero(fits))
+
+
+@few
+@given(clusters(), st.lists(tasks(), min_size=1, max_size=8))
+def test_waste_is_the_formula(cluster: Cluster, list_: list[TaskClass]) -> None:
+    """The look-up by CPU level equals the sum over classes."""
+    mix = target_mix(list_, coverage=1.0)
+    got = Workload(mix, cluster.models).waste(cluster.cpu, cluster.share, cluster.model)
+    assert got == pytest.approx([oracle.waste(state, mix) for state in states(cluster)])
+
+
+@few
+@given(clusters(), tasks(), st.lists(tasks(), min_size=1, max_size=8))
+def test_fgd_is_the_formula(cluster: Cluster, task: TaskClass, list_: list[TaskClass]) -> None:
+    """Whole points of the sigmoid, and the lowest GPU of the best."""
+    mix = target_mix(list_)
+    view = feasible_view(cluster, task)
+    rating = Fgd(Workload(mix, cluster.models)).rate(view, task)
+    for place, row in enumerate(view.rows):
+        points = oracle.fgd(states(cluster)[row], task, mix)
+        whole = {at: math.floor(value + 1e-9) for at, value in points.items()}
+        near = any(abs(value - round(value)) < 1e-7 for value in points.values())
+        if not near:
+            assert rating.scores[place] == max(whole.values())
+            if rating.devices is not None:
+                assert rating.devices[place] == min(
+                    at for at, value in whole.items() if value == max(whole.values())
+                )
+
+
+@pytest.mark.parametrize(
+    ("policy", "formula"),
+    [
+        (DotProduct(), oracle.dotprod),
+        (BestFit(), oracle.bestfit),
+        (Clustering(), oracle.clustering),
+        (Packing(), oracle.packing),
+        (StockScheduler(), oracle.kube),
+    ],
+    ids=["dotprod", "bestfit", "clustering", "packing", "kube"],
+)
+@few
+@given(cluster=clusters(), task=tasks())
+def test_published_scores_are_their_formulas(
+    policy: Policy,
+    formula: Callable[[oracle.State, TaskClass], float],
+    cluster: Cluster,
+    task: TaskClass,
+) -> None:
+    """Cut down to whole numbers; a number at the edge may fall on either side."""
+    view = feasible_view(cluster, task)
+    scores = policy.rate(view, task).scores
+    everyone = states(cluster)
+    for place, row in enumerate(view.rows):
+        exact = formula(everyone[row], task)
+        assert exact - 1 - 1e-6 <= scores[place] <= exact + 1e-6
+        assert scores[place] == int(scores[place])
+
+
+@few
+@given(clusters(), tasks(), st.lists(tasks(), min_size=1, max_size=8))
+def test_our_score_is_the_formula(
+    cluster: Cluster, task: TaskClass, list_: list[TaskClass]
+) -> None:
+    """Limited gain, less free, less uneven, less pressure."""
+    mix = target_mix(list_)
+    supply = supply_of(cluster.models, cluster.model, cluster.gpus)
+    pressure = model_pressure(mix, cluster.models, supply)
+    view = feasible_view(cluster, task)
+    rating = Gputopo(Workload(mix, cluster.models), pressure).rate(view, task)
+    everyone = states(cluster)
+    for place, row in enumerate(view.rows):
+        model = pressure[cluster.model[row]]
+        exact = oracle.gputopo(everyone[row], task, mix, model, Weights())
+        assert rating.scores[place] == pytest.approx(max(exact.values()))
+        if rating.devices is not None:
+            # On equal GPUs rounding may choose either.
+            assert exact[int(rating.devices[place])] == pytest.approx(max(exact.values()))
+
+
+def test_the_tightest_gpu_is_the_lowest_of_equals() -> None:
+    """The least free share that is enough."""
+    share = np.array([[1000, 500, 300, 500], [400, 400, 0, 1000]])
+    assert tightest(share, 400).tolist() == [1, 0]
+
+
+def test_the_target_is_the_most_frequent_classes() -> None:
+    """Classes are taken until 95 % of the tasks are covered, then scaled to 1."""
+    frequent = [TaskClass(cpu, 1, 1, 1000) for cpu in (1, 2, 2, 2)] * 10
+    frequent += [TaskClass(2, 2, 1, 1000)] * 8
+    rare = [TaskClass(9, 1, 1, 1000)] * 2
+    mix = target_mix(frequent + rare)
+    assert mix == {
+        Demand(2, 1, 1000): pytest.approx(38 / 48),
+        Demand(1, 1, 1000): pytest.approx(10 / 48),
+    }
+
+
+def test_pressure_is_bound_demand_over_supply() -> None:
+    """Half of the demand names T4, which is a quarter of the cluster: twice what there is."""
+    mix = {Demand(1, 1, 1000): 0.5, Demand(1, 1, 1000, ("A10", "T4")): 0.5}
+    assert model_pressure(mix, ["G2", "T4"], [3000, 1000]).tolist() == [0.0, 2.0]
+
+
+def sample_tasks(count: int) -> list[Task]:
+    """Make a list with something of everything."""
+    dice = np.random.default_rng(3)
+    kinds = [
+        TaskClass(3152, 1024, 1, 810),
+        TaskClass(3152, 1024, 1, 470),
+        TaskClass(6000, 2048, 1, 160),
+        TaskClass(11_400, 2048, 1, 1000),
+        TaskClass(11_400, 2048, 1, 1000, ("T4",)),
+        TaskClass(32_000, 2048, 2, 1000),
+        TaskClass(12_500, 4096, 0, 0),
+    ]
+    return [Task(f"p{at:03}", kinds[dice.integers(len(kinds))]) for at in range(count)]
+
+
+SAMPLE_NODES = [
+    Node(f"n{at:02}", 16_000 * gpus, 65_536 * gpus, gpus, model)
+    for at, (gpus, model) in enumerate([(8, "G2"), (2, "T4"), (4, "P100"), (2, "T4"), (1, "G2")])
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_equal_seeds_give_equal_outcomes(policy: str) -> None:
+    """Whatever the order of the lists' rows."""
+    tasks_ = sample_tasks(60)
+    first = run_once(SAMPLE_NODES, tasks_, policy, seed=5, load=1.3)
+    assert first == run_once(SAMPLE_NODES[::-1], tasks_[::-1], policy, seed=5, load=1.3)
+    assert [str(x) for x in range(75, 131)] == list(first.unallocated_pct)
+
+
+@pytest.mark.parametrize("policy", ["gputopo", "gputopo-learned"])
+def test_ours_does_not_depend_on_the_order_of_nodes(policy: str) -> None:
+    """Each task goes to the node of the same name, however the rows stand."""
+    tasks_ = sample_tasks(60)
+    arrivals = order_arrivals(tasks_, 22_000, np.random.default_rng(1))
+    placed = []
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]):
+        cluster = Cluster([SAMPLE_NODES[at] for at in order])
+        kinds = [task.kind for task in tasks_]
+        around = Surroundings(kinds, Workload(target_mix(kinds), cluster.models), cluster)
+        course = replay(cluster, arrivals, make_policy(policy, around), np.random.default_rng(1))
+        placed.append([cluster.names[row] if row >= 0 else "" for row in course.rows])
+    assert placed[0] == placed[1]
+
+
+def test_a_learned_workload_is_what_arrived() -> None:
+    """After many arrivals the waste is measured against their mix, not against anything else."""
+    kinds = [task.kind for task in sample_tasks(400)]
+    policy = LearningGputopo(["G2", "P100", "T4"], [9000, 4000, 4000])
+    renewed = sum(policy.observe(kind) for kind in kinds)
+    assert 10 < renewed < 40
+    cluster = Cluster(SAMPLE_NODES)
+    view = View(cluster, np.arange(5))
+    got = policy.workload.waste(view.cpu, view.share, view.model)
+    mix = target_mix(kinds[:350])
+    state = states(cluster)
+    for row, waste in enumerate(got):
+        assert waste == pytest.approx(oracle.waste(state[row], mix), rel=0.2)
+
+
+def test_old_arrivals_fade() -> None:
+    """A class that no longer comes leaves the target."""
+    policy = LearningGputopo(["T4"], [2000])
+    policy.HALF_LIFE = 20
+    old, new = TaskClass(1000, 1, 1, 1000), TaskClass(1000, 1, 1, 500)
+    for kind in [old] * 200 + [new] * 200:
+        policy.observe(kind)
+    assert policy.workload.shares.tolist() == [500]
+
+
+def test_a_class_is_seen_without_memory() -> None:
+    """Memory is no part of the measure."""
+    assert demand_of(TaskClass(1, 2, 1, 500, ("T4",))) == Demand(1, 1, 500, ("T4",))
