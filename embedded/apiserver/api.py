@@ -80,10 +80,8 @@ class Api:
         """Apply a merge patch; a resourceVersion or uid in it is a precondition."""
         with self.store.lock:
             old = self.get(target)
-            meta = patch.get("metadata") or {}
-            if not isinstance(meta, dict):
+            if not isinstance(patch.get("metadata", {}), dict):
                 raise bad_request("metadata of the patch is not an object")
-            check_preconditions(old.object, meta, target.resource.plural)
             made = prepare_update(
                 target.resource,
                 old.object,

@@ -141,6 +141,15 @@ def test_a_patch_with_a_version_is_conditional(api: Api, a_pod: Any) -> None:
     assert refused(api.patch, POD, patch).code == 409
 
 
+@pytest.mark.parametrize("metadata", [None, "x", []])
+def test_a_patch_without_usable_metadata_is_a_bad_request(
+    api: Api, a_pod: Any, metadata: Any
+) -> None:
+    """Metadata can be neither taken away nor replaced by something else."""
+    api.create(PODS_HERE, a_pod())
+    assert refused(api.patch, POD, {"metadata": metadata}).code == 400
+
+
 def test_a_plain_update_leaves_the_status_and_a_status_update_the_spec(
     api: Api, a_pod: Any
 ) -> None:
