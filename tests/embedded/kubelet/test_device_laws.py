@@ -53,6 +53,32 @@ class Scripted:
         """Accept."""
 
 
+def test_nothing_is_freed_before_all_pods_are_known(tmp_path: Path) -> None:
+    """After a restart the checkpoint's pods keep their devices until the first list is through."""
+    one = pod("one", containers=[container("main", 2)])
+
+    def restarted(active: frozenset[str]) -> DeviceManager:
+        manager = DeviceManager(
+            rng=Random(0),
+            clock=lambda: 0.0,
+            active=lambda: active,
+            note=lambda *_: None,
+            changed=lambda: None,
+            checkpoint=tmp_path / FILE_NAME,
+        )
+        manager.connected(GPU, Scripted((), ()), Options())
+        manager.listed(GPU, [Device(name, healthy=True) for name in NAMES])
+        return manager
+
+    restarted(frozenset({one.metadata.uid})).allocate(one, one.spec.containers[0])
+    manager = restarted(frozenset())
+    manager.free_ended()
+    assert len(manager.held_by(one.metadata.uid)) == 1
+    manager.sources_ready()
+    manager.free_ended()
+    assert manager.held_by(one.metadata.uid) == ()
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.lists(st.integers(0, 4), min_size=1, max_size=3)),
