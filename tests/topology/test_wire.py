@@ -64,6 +64,54 @@ def _damage(**changes: object) -> str:
     return json.dumps(tree)
 
 
+_LEVELS = (Level.PIX, Level.PXB, Level.PHB, Level.NODE, Level.SYS)
+
+
+def test_a_topology_reads_as_version_1_wrote_it() -> None:
+    """Plugins and extenders of different age share a cluster: version 1 is these very bytes."""
+    first = [Level.SELF, *_LEVELS]
+    rows = [[first[abs(i - j)] for j in range(6)] for i in range(6)]
+    node = NodeTopology(
+        gpus=tuple(
+            Gpu(uuid=f"GPU-{i}", index=5 - i, minor=i, pci=f"0000:0{i}:00.0", model="M")
+            for i in range(6)
+        ),
+        nvlinks=tuple(tuple(4 if {i, j} == {0, 5} else 0 for j in range(6)) for i in range(6)),
+        switch=(-1,) * 6,
+        pcie=tuple(map(tuple, rows)),
+        nics=(Nic(name="ib0", pci="0000:09:00.0", gpus=(*_LEVELS, Level.SYS), nics=(Level.SELF,)),),
+        clique=Clique(cluster_uuid="c", clique_id=7),
+    )
+    gpus = ",".join(
+        f'{{"uuid":"GPU-{i}","index":{5 - i},"minor":{i},"pci":"0000:0{i}:00.0","model":"M"}}'
+        for i in range(6)
+    )
+    text = (
+        f'{{"v":1,"gpus":[{gpus}],'
+        '"nvlinks":[[0,0,0,0,4],[0,0,0,0],[0,0,0],[0,0],[0]],"switch":[-1,-1,-1,-1,-1,-1],'
+        '"pcie":["ixhns","ixhn","ixh","ix","i"],'
+        '"nics":[{"name":"ib0","pci":"0000:09:00.0","gpus":"ixhnss","nics":"."}],'
+        '"clique":{"cluster":"c","id":7}}'
+    )
+    assert encode_topology(node) == text
+    assert decode_topology(text) == node
+
+
+def test_state_and_assignment_read_as_version_1_wrote_them() -> None:
+    """So do the other two annotations."""
+    state = NodeState(
+        generation=3, resources=("r",), unhealthy={"GPU-1": "xid 79"}, allocations={"u": ("GPU-0",)}
+    )
+    text = (
+        '{"v":1,"generation":3,"resources":["r"],'
+        '"unhealthy":{"GPU-1":"xid 79"},"allocations":{"u":["GPU-0"]}}'
+    )
+    assert (encode_state(state), decode_state(text)) == (text, state)
+    assignment = Assignment(containers={"main": ("GPU-0",)}, scores={"bw": 40.0}, trace="t")
+    text = '{"v":1,"containers":{"main":["GPU-0"]},"scores":{"bw":40.0},"trace":"t"}'
+    assert (encode_assignment(assignment), decode_assignment(text)) == (text, assignment)
+
+
 def test_sixteen_gpus_and_nics_with_the_longest_names_fit() -> None:
     """16 GPUs and 16 NICs whose names fill NVML's buffer of 96 bytes fit in 16 KiB."""
     node = _node(16, 16, name="N" * 96)
