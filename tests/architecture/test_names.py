@@ -24,6 +24,14 @@ def test_the_wheel_refuses_to_be_uploaded() -> None:
     assert "Private :: Do Not Upload" in (metadata("gputopo").get_all("Classifier") or [])
 
 
+def test_nothing_is_left_to_do_in_the_code() -> None:
+    """What is unfinished is an issue, never a mark in a source file."""
+    mark = re.compile(r"\b(TO" + "DO|FIX" + r"ME|XX" + r"X)\b")
+    sources = [path for name in (*OURS, "proto", "tests") for path in (ROOT / name).rglob("*.py")]
+    assert sources
+    assert [path for path in sources if mark.search(path.read_text())] == []
+
+
 def test_every_folder_of_the_design_is_there() -> None:
     """The folders that the user fixed, and ours, exist and hold something."""
     for name in (*OURS, "proto", "daemonset", "tests", "docs"):
