@@ -71,11 +71,17 @@ def waiting_container(pod: Pod, held: PodHoldings | None, resource: str) -> Cont
 
 
 def identify(
-    holdings: Holdings, pods: Mapping[str, Pod], resource: str, allocation_size: int
+    holdings: Holdings,
+    pods: Mapping[str, Pod],
+    resource: str,
+    allocation_size: int,
+    *,
+    fresh: Collection[str] = (),
 ) -> Identified:
     """Find the one pod that can be asking for `allocation_size` devices.
 
-    `pods` is what the watch of this node knows, by ``namespace/name``.
+    `pods` is what the watch of this node knows, by ``namespace/name``; `fresh` are those that the
+    API server has just been asked for.
     """
     candidates: list[Asking] = []
     unseen: list[str] = []
@@ -89,11 +95,14 @@ def identify(
         container = waiting_container(pod, held, resource)
         if container is None or requested(container, resource) != allocation_size:
             continue
-        if pod.status.phase != "Pending":
+        dying = pod.metadata.deletion_timestamp and key not in fresh
+        if pod.status.phase != "Pending" or dying:
             # Its namesake of before, perhaps: a StatefulSet's new pod whose event is on its way.
             stale.append(key)
             continue
         candidates.append(Asking(pod, container.name))
+    # The one in admission is among those without any device, or has just got its first.
+    unseen.sort(key=lambda key: bool(holdings.pods[key].uuids()))
     keys = frozenset(candidate.pod.key for candidate in candidates)
     if len(candidates) > 1:
         return Identified(None, Drift.AMBIGUOUS_POD, keys)
@@ -119,6 +128,13 @@ def identify_blindly(
         and requested(container, resource) == allocation_size
     )
     return Identified(None, Drift.POD_RESOURCES, candidates)
+
+
+def all_strict(candidates: Collection[str], pods: Mapping[str, Pod]) -> bool:
+    """Return whether whoever is asking is strict: there are candidates, and no other ones."""
+    return bool(candidates) and all(
+        key in pods and pods[key].metadata.annotation(STRICT_KEY) == "true" for key in candidates
+    )
 
 
 def read_wanted(asking: Asking, names: Collection[str]) -> Wanted:

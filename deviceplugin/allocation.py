@@ -55,6 +55,7 @@ class Drift(StrEnum):
     UNHEALTHY = "unhealthy"  # one of its GPUs has failed since the pod was bound
     MUST_INCLUDE = "must_include"  # kubelet insists on a GPU outside the set
     BAD_REQUEST = "bad_request"  # the question contradicts itself: kubelet is left to choose
+    INTERNAL = "internal"  # a fault of ours: kubelet is left to choose
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -69,7 +70,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     """What else is known at that moment, each a set of positions.
 
     `unhealthy` GPUs have failed, `held` ones are with another live pod according to kubelet,
-    `promised` ones were bound to other pods that kubelet has not admitted yet.
+    `promised` ones were bound to other pods that kubelet has not admitted yet, or may be with one.
     """
 
     unhealthy: GpuSet = EMPTY

@@ -19,6 +19,7 @@ import structlog
 
 from deviceplugin.admission import (
     Identified,
+    all_strict,
     identify,
     identify_blindly,
     live_holders,
@@ -44,8 +45,8 @@ from deviceplugin.errors import (
 )
 from deviceplugin.holdings import Holdings
 from deviceplugin.inventory import Board, Inventory
+from deviceplugin.lookup import Lookup
 from deviceplugin.metrics import FAILED, OK, REFUSED, Metrics
-from runtime.errors import KubeError
 from runtime.objects import Pod
 from topology.errors import SelectionError
 from topology.gpuset import EMPTY, GpuSet, gpuset
@@ -57,8 +58,8 @@ CONFIRMED_SECONDS: Final = 1.0
 AWAIT_ALLOCATE_SECONDS: Final = 5.0
 """How long an Allocate is expected after a preference; then kubelet has changed its mind."""
 
-FORGET_SECONDS: Final = 10.0
-"""How long a pod that the API server does not know (a static one) is not asked for again."""
+LEAST_SECONDS: Final = 0.05
+"""What List is given at least; kubelet answers within 1 to 13 ms."""
 
 _log = structlog.get_logger("deviceplugin.desk")
 
@@ -110,7 +111,7 @@ class Desk:
         self._board = board
         self._resource = resource
         self._pods = pods
-        self._get_pod = get_pod
+        self._lookup = Lookup(get_pod, resource, clock)
         self._pod_resources = pod_resources
         self._chooser_for = chooser_for
         self._metrics = metrics
@@ -122,7 +123,6 @@ class Desk:
         self._confirmed: dict[str, str] = {}
         self._confirmed_until = float("-inf")
         self._rest_from = float("-inf")
-        self._absent: dict[str, float] = {}
 
     @property
     def holdings(self) -> Holdings | None:
@@ -131,14 +131,24 @@ class Desk:
 
     def prefer(self, requests: Sequence[Request]) -> tuple[Plan, ...]:
         """Return the set to prefer for each container; raises AllocationError to refuse the pod."""
+        # The wait for a reading that is under way counts too.
+        deadline = self._clock() + self._patience.admission
         with self._lock:
+            rest = AWAIT_ALLOCATE_SECONDS
             try:
-                return tuple(self._prefer(request) for request in requests)
+                return tuple(self._prefer(request, deadline) for request in requests)
             except AllocationError:
                 self._metrics.preferred.labels(REFUSED).inc()
+                rest = self._patience.quiet
                 raise
+            except Exception:  # noqa: BLE001 -- see below
+                # Passed on it would fail every pod of the node for good.
+                _log.exception("no preference, by a fault of ours")
+                self._metrics.preferred.labels(str(Outcome.DRIFT)).inc()
+                self._metrics.drift.labels(str(Drift.INTERNAL)).inc()
+                return tuple(Plan((), Outcome.DRIFT, Drift.INTERNAL) for _ in requests)
             finally:
-                self._rest_from = self._clock() + AWAIT_ALLOCATE_SECONDS
+                self._rest_from = self._clock() + rest
 
     def allocate(self, containers: Sequence[Sequence[str]]) -> tuple[dict[str, str], ...]:
         """Return the environment of each container; raises AllocationError to fail the pod.
@@ -174,36 +184,45 @@ class Desk:
         try:
             if self._clock() < self._rest_from:
                 return None
-            return self._list()
+            return self._list(self._patience.pod_resources)
         finally:
             self._lock.release()
 
-    def _prefer(self, request: Request) -> Plan:
-        deadline = self._clock() + self._patience.admission
+    def _prefer(self, request: Request, deadline: float) -> Plan:
         pods = self._pods()
+        certain = True
         try:
-            holdings = self._list()
+            left = max(LEAST_SECONDS, deadline - self._clock())
+            holdings = self._list(min(self._patience.pod_resources, left))
         except PodResourcesError as error:
             _log.warning("kubelet does not say which pod is asking", problem=str(error))
             holdings = self._last or Holdings()
+            certain = False
             who = identify_blindly(holdings, pods, self._resource, request.size)
         else:
             who = identify(holdings, pods, self._resource, request.size)
             if who.unseen:
-                who, pods = self._look_closer(who, holdings, pods, request.size, deadline)
+                who, pods = self._lookup.settle(who, holdings, pods, request.size, deadline)
         begun = self._clock()
         inventory = self._board.read()
         besides = frozenset([who.asking.pod.key]) if who.asking else who.candidates
         held = live_holders(holdings, pods, besides=besides)
+        promised = promised_uuids(pods, holdings, asking=who.asking, candidates=who.candidates)
+        if not certain:
+            # What kubelet said before may be over. It offers what it takes for free, so these GPUs
+            # are spared where that can be, but nobody is refused for them.
+            promised, held = promised | held.keys(), {}
         where = inventory.topology.position_of()
         circumstances = Circumstances(
             unhealthy=inventory.failed(),
             held=_set_of(held, where),
-            promised=_set_of(
-                promised_uuids(pods, holdings, asking=who.asking, candidates=who.candidates), where
-            ),
+            promised=_set_of(promised, where),
         )
-        wanted = read_wanted(who.asking, where) if who.asking else Wanted(None, who.drift)
+        wanted = (
+            read_wanted(who.asking, where)
+            if who.asking
+            else Wanted(None, who.drift, all_strict(who.candidates, pods))
+        )
         answer = self._plan(request, wanted, circumstances, inventory, who)
         self._confirmed = held
         self._confirmed_until = self._clock() + CONFIRMED_SECONDS
@@ -250,9 +269,9 @@ class Desk:
             )
         return answer
 
-    def _list(self) -> Holdings:
+    def _list(self, timeout: float) -> Holdings:
         try:
-            holdings = self._pod_resources.list(self._patience.pod_resources)
+            holdings = self._pod_resources.list(timeout)
         except PodResourcesError:
             self._metrics.pod_resources.labels(FAILED).inc()
             raise
@@ -260,43 +279,6 @@ class Desk:
         self._last = holdings
         self._on_holdings()
         return holdings
-
-    def _look_closer(
-        self,
-        who: Identified,
-        holdings: Holdings,
-        pods: Mapping[str, Pod],
-        size: int,
-        deadline: float,
-    ) -> tuple[Identified, Mapping[str, Pod]]:
-        """Ask the API server for the pods that the watch has not shown yet, until `deadline`."""
-        seen = dict(pods)
-        failed = False
-        now = self._clock()
-        self._absent = {key: until for key, until in self._absent.items() if until > now}
-        for key in who.unseen:
-            if key in self._absent:
-                continue
-            left = deadline - self._clock()
-            if left <= 0:
-                failed = True
-                break
-            try:
-                pod = self._get_pod(key, left)
-            except KubeError as error:
-                _log.warning("pod in admission cannot be looked up", pod=key, problem=str(error))
-                failed = True
-                break
-            if pod is None:
-                self._absent[key] = self._clock() + FORGET_SECONDS
-            else:
-                seen[key] = pod
-        closer = identify(holdings, seen, self._resource, size)
-        if failed and closer.drift is Drift.NO_POD:
-            return Identified(None, Drift.API_SERVER), seen
-        # With one candidate it is taken even if others could not be looked up: kubelet admits one
-        # pod at a time, so it could only be another if this one was admitted without devices.
-        return closer, seen
 
     def _still_held(self) -> dict[str, str]:
         confirmed, until = self._confirmed, self._confirmed_until

@@ -138,11 +138,13 @@ class FakePodResources:
 
 
 class FakeClock:
-    """Time that passes only when told."""
+    """Time that passes only when told. `asked` counts the looks at it."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
+        self.asked = 0
 
     def __call__(self) -> float:
         """Return the time in seconds."""
+        self.asked += 1
         return self.now
