@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -70,28 +71,49 @@ class PodResources:
     """kubelet's PodResources service on a unix socket.
 
     `list` has a side effect inside kubelets before 1.38: while an Allocate is in flight it may
-    make kubelet forget that allocation. Only `deviceplugin.admission.Desk` calls it, which knows.
+    make kubelet forget that allocation. Only `deviceplugin.desk.Desk` calls it, which knows, and
+    one call at a time.
     """
 
     def __init__(self, socket: str, resource: str) -> None:
+        self._socket = socket
         self._resource = resource
-        self._channel = grpc.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS)
-        self._stub = api_pb2_grpc.PodResourcesListerStub(self._channel)
+        self._connect()
 
     def list(self, timeout: float) -> Holdings:
         """Ask kubelet; raises PodResourcesError after `timeout` seconds or when it refuses."""
+        end = time.monotonic() + timeout
         try:
-            answer = self._stub.List(api_pb2.ListPodResourcesRequest(), timeout=timeout)
+            return self._ask(timeout)
+        except grpc.RpcError as error:
+            if _code(error) is not grpc.StatusCode.UNAVAILABLE:
+                raise PodResourcesError(_said(error)) from error
+        # After a failure to connect gRPC rests, and refuses every call meanwhile, though kubelet
+        # may be back. A channel of its own connects at once.
+        self._channel.close()
+        self._connect()
+        try:
+            return self._ask(max(0.0, end - time.monotonic()))
         except grpc.RpcError as error:
             raise PodResourcesError(_said(error)) from error
-        return read_holdings(answer.pod_resources, self._resource)
 
     def close(self) -> None:
         """Drop the connection."""
         self._channel.close()
 
+    def _connect(self) -> None:
+        self._channel = grpc.insecure_channel(f"unix:{self._socket}", options=CHANNEL_OPTIONS)
+        self._stub = api_pb2_grpc.PodResourcesListerStub(self._channel)
+
+    def _ask(self, timeout: float) -> Holdings:
+        answer = self._stub.List(api_pb2.ListPodResourcesRequest(), timeout=timeout)
+        return read_holdings(answer.pod_resources, self._resource)
+
+
+# Every error that a stub raises is a Call too; the library's types do not say so.
+def _code(error: grpc.RpcError) -> grpc.StatusCode:
+    return cast("grpc.Call", error).code()
+
 
 def _said(error: grpc.RpcError) -> str:
-    # Every error that a stub raises is a Call too; the library's types do not say so.
-    call = cast("grpc.Call", error)
-    return f"{call.code().name}: {call.details()}"
+    return f"{_code(error).name}: {cast('grpc.Call', error).details()}"
