@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -9,7 +10,7 @@ import structlog
 from deviceplugin.holdings import Holdings
 from deviceplugin.inventory import Board
 from deviceplugin.metrics import Metrics
-from deviceplugin.state import compose_state, judge_realised
+from deviceplugin.state import Held, carry_over, compose_state, judge_realised
 from runtime.objects import Pod
 from topology.errors import WireError
 from topology.model import NodeTopology
@@ -33,12 +34,15 @@ class Books:
         pods: Callable[[], Mapping[str, Pod]],
         resource: str,
         metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._board = board
         self._holdings = holdings
         self._pods = pods
         self._resource = resource
         self._metrics = metrics
+        self._clock = clock
+        self._held: dict[str, Held] = {}
         self._judged: set[str] = set()
         self._encoded: tuple[NodeTopology, str | None] | None = None
 
@@ -57,7 +61,9 @@ class Books:
         if not inventory.topology.gpus or holdings is None:
             return None
         self._judge(holdings, pods)
-        return compose_state(inventory, holdings, pods, self._resource)
+        self._held = carry_over(self._held, holdings, pods, self._clock())
+        believed = Holdings({key: held.pod for key, held in self._held.items()})
+        return compose_state(inventory, believed, pods, self._resource)
 
     def _judge(self, holdings: Holdings, pods: Mapping[str, Pod]) -> None:
         verdicts = judge_realised(holdings, pods)
@@ -67,7 +73,9 @@ class Books:
             self._metrics.realised.labels("honoured" if honoured else "mismatched").inc()
             if not honoured:
                 _log.warning("pod runs with another set than it was bound with", uid=uid)
-        self._judged = set(verdicts)
+        # A pod that kubelet does not show for a while, as after its restart, is not judged twice.
+        alive = {pod.metadata.uid for pod in pods.values()}
+        self._judged = (self._judged | verdicts.keys()) & alive
 
     def _encode(self, topology: NodeTopology) -> str | None:
         try:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from deviceplugin.admission import assignment_of
-from deviceplugin.holdings import Holdings
+from deviceplugin.holdings import Holdings, PodHoldings
 from deviceplugin.inventory import Inventory
 from runtime.objects import Pod
 from topology.errors import WireError
 from topology.wire import NodeState
+
+CARRY_SECONDS: Final = 30.0
+"""kubelet lists its pods within a few seconds of its start."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a pod holds, the UID it had then ("" if the watch did not know it), and when."""
+
+    pod: PodHoldings
+    uid: str
+    seen: float
 
 
 def compose_state(
@@ -38,6 +50,31 @@ def compose_state(
         unhealthy=dict(sorted(inventory.unhealthy.items())),
         allocations=allocations,
     )
+
+
+def carry_over(
+    before: Mapping[str, Held], holdings: Holdings, pods: Mapping[str, Pod], now: float
+) -> dict[str, Held]:
+    """Return what is to be believed after kubelet's newest answer, by ``namespace/name``.
+
+    A kubelet that has just restarted shows no pods until it has heard of them, while their
+    containers run on. So a pod that has vanished from its answer, and that the watch shows alive,
+    still holds its GPUs, unless kubelet shows them with another pod, and for `CARRY_SECONDS` at
+    most: the watch may be the one that is late.
+    """
+    held = {
+        key: Held(one, uid=pods[key].metadata.uid if key in pods else "", seen=now)
+        for key, one in holdings.pods.items()
+    }
+    given = holdings.holders().keys()
+    for key, old in before.items():
+        pod = pods.get(key)
+        alive = pod is not None and pod.metadata.uid == old.uid and not pod.finished
+        if key in held or not alive or now - old.seen >= CARRY_SECONDS:
+            continue
+        if given.isdisjoint(old.pod.uuids()):
+            held[key] = old
+    return held
 
 
 def _name_of(key: str, pod: Pod | None, uuids: tuple[str, ...]) -> str:
