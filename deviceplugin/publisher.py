@@ -98,8 +98,11 @@ class Publisher:
 
     def run(self) -> None:
         """Publish until `stop`."""
-        while not self._stopping.is_set():
+        while True:
             self._wake.clear()
+            # After it: a stop in between would be slept over.
+            if self._stopping.is_set():
+                return
             self._wake.wait(self.step())
 
     def step(self) -> float:

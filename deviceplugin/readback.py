@@ -52,8 +52,11 @@ class ReadBack:
 
     def run(self) -> None:
         """Read until `stop`; kubelet's silence is retried."""
-        while not self._stopping.is_set():
+        while True:
             self._wake.clear()
+            # After it: a stop in between would be slept over.
+            if self._stopping.is_set():
+                return
             self._wake.wait(self._once())
             # kubelet notes the devices after our answer to Allocate, not before.
             self._stopping.wait(self._quiet)
@@ -67,7 +70,8 @@ class ReadBack:
             return self._soon.next()
         if holdings is None:
             return self._quiet
-        if any(key in self._pods() and self._pods()[key].finished for key in holdings.pods):
+        pods = self._pods()
+        if any(key in pods and pods[key].finished for key in holdings.pods):
             # kubelet frees lazily: it will say so in a moment.
             return self._soon.next()
         self._soon.reset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import pytest
@@ -206,3 +206,40 @@ def test_a_pod_that_ended_and_still_holds_is_looked_at_again() -> None:
     reading = _run(read, period=600, pods=by_key(pod("a", 1, phase="Succeeded")))
     wait_until(lambda: read.calls == 3, what="the GPU to be free")
     reading.stop()
+
+
+def test_a_pod_that_vanishes_under_the_reading_is_no_fault() -> None:
+    """The watch may drop a pod between two looks; the thread survives that."""
+    answers = [by_key(pod("a", 1)), by_key(), by_key()]
+    read = Reader(holdings(a={"c0": names(0)}))
+    reading = ReadBack(
+        read, lambda: answers.pop(0) if len(answers) > 1 else answers[0], period=0.01, quiet=0.01
+    )
+    thread = threading.Thread(target=reading.run)
+    thread.start()
+    wait_until(lambda: read.calls > 2, what="readings that go on")
+    reading.stop()
+    thread.join(10)
+
+
+class LateStop(threading.Event):
+    """A door bell that is rung by a stop just before it is muted."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def clear(self) -> None:
+        """Let the stop come first."""
+        self._stop()
+        super().clear()
+
+
+def test_a_stop_is_never_slept_over() -> None:
+    """A stop that comes between the look at it and the muting of the bell ends the run."""
+    reading = ReadBack(Reader(Holdings()), dict, period=600, quiet=0.01)
+    reading._wake = LateStop(reading.stop)
+    thread = threading.Thread(target=reading.run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
