@@ -11,6 +11,9 @@ from deviceplugin.v1beta1 import api_pb2
 HEALTHY = "Healthy"
 UNHEALTHY = "Unhealthy"
 
+MOST_STREAMS = 4
+"""A stream keeps a thread of the server for its life: half of them stay for the other calls."""
+
 
 def list_devices(inventory: Inventory, *, numa_hints: bool) -> api_pb2.ListAndWatchResponse:
     """Return the whole list. A failed GPU stays in it.
@@ -66,7 +69,7 @@ class Listing:
         self._changed = threading.Condition()
         self._message = first
         self._version = 0
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, None] = {}
         self._on_change = on_change
         self._closed = False
         self.opened = 0
@@ -85,23 +88,28 @@ class Listing:
                 self._changed.notify_all()
 
     def open(self) -> Stream:
-        """Open a stream."""
+        """Open a stream; the oldest one ends if there are too many."""
         stream = Stream(self)
         with self._changed:
-            self._streams.add(stream)
+            self._streams[stream] = None
             self.opened += 1
+            for oldest in tuple(self._streams)[:-MOST_STREAMS]:
+                self._end(oldest)
         self._on_change()
         return stream
 
     def end(self, stream: Stream) -> None:
         """End one stream; again is harmless."""
         with self._changed:
-            stream.closed = True
             known = stream in self._streams
-            self._streams.discard(stream)
-            self._changed.notify_all()
+            self._end(stream)
         if known:
             self._on_change()
+
+    def _end(self, stream: Stream) -> None:
+        stream.closed = True
+        self._streams.pop(stream, None)
+        self._changed.notify_all()
 
     def close(self) -> None:
         """End all streams, those to come included."""

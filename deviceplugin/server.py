@@ -13,7 +13,7 @@ from deviceplugin.sockets import LONGEST_PATH
 from deviceplugin.v1beta1 import api_pb2, api_pb2_grpc
 
 THREADS = 8
-"""A ListAndWatch stream keeps one for its life; kubelet has one or, for a moment, two open."""
+"""A ListAndWatch stream keeps one for its life; there are at most `listing.MOST_STREAMS`."""
 
 
 class PluginServer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 from deviceplugin.inventory import Board, Inventory
-from deviceplugin.listing import Listing, list_devices
+from deviceplugin.listing import MOST_STREAMS, Listing, list_devices
+from deviceplugin.server import THREADS
 from deviceplugin.v1beta1 import api_pb2
 from tests.deviceplugin.nodes import machine
 from tests.waiting import wait_until
@@ -102,6 +103,15 @@ def test_streams_end_one_by_one_or_all_at_once() -> None:
     wait_until(ended.is_set, what="the second stream to end")
     assert list(listing.open()) == []
     assert listing.opened == 3
+
+
+def test_streams_never_use_up_the_servers_threads() -> None:
+    """One stream too many ends the oldest: the other calls keep threads of their own."""
+    listing = Listing(_message("a"))
+    streams = [listing.open() for _ in range(MOST_STREAMS + 1)]
+    assert [stream.closed for stream in streams] == [True] + [False] * MOST_STREAMS
+    assert listing.active == MOST_STREAMS < THREADS
+    assert list(streams[0]) == []
 
 
 def test_the_board_tells_its_listeners_of_changes_only() -> None:
