@@ -16,7 +16,7 @@ import msgspec
 from deviceplugin.xids import Recovery, Response, XidRule, rule_of
 
 LONGEST_HOLD: Final = 3600.0
-"""Seconds; the doubling of the hold time ends here."""
+"""Seconds; the doubling of the hold time ends here, and starts anew after as long without fault."""
 
 DOUBLE_BIT_ECC: Final = XidRule(
     numbers=(),
@@ -84,6 +84,7 @@ class HealthRecord:
         self._causes: dict[str, dict[str, Cause]] = {}
         self._passing_since: dict[str, float] = {}
         self._times_failed: dict[str, int] = {}
+        self._well_since: dict[str, float] = {}
 
     def note(self, uuid: str, fault: Fault, now: float, init: int) -> bool:
         """Take a fault; return whether it makes the GPU unhealthy."""
@@ -91,6 +92,8 @@ class HealthRecord:
             return False
         causes = self._causes.setdefault(uuid, {})
         if not causes:
+            if now - self._well_since.get(uuid, now) > LONGEST_HOLD:
+                del self._times_failed[uuid]
             self._times_failed[uuid] = self._times_failed.get(uuid, 0) + 1
         causes[fault.key] = Cause(fault.reason, fault.recovery, now, init)
         self._passing_since.pop(uuid, None)
@@ -113,6 +116,7 @@ class HealthRecord:
             self._causes[uuid] = left
             return False
         del self._causes[uuid], self._passing_since[uuid]
+        self._well_since[uuid] = now
         return True
 
     def needs_reinit(self, init: int) -> bool:

@@ -185,8 +185,9 @@ class Monitor:
 
     def _register(self, nvml: Nvml) -> EventSet:
         """Watch every GPU that lets itself be watched; an old one without events stays healthy."""
+        count = nvml.count()
         events = nvml.event_set()
-        for index in range(nvml.count()):
+        for index in range(count):
             try:
                 events.register(nvml.device(index), WATCHED)
             except NvmlError as error:

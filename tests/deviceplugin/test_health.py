@@ -140,6 +140,17 @@ def test_a_gpu_that_fails_again_and_again_is_held_longer() -> None:
     assert held[-1] == LONGEST_HOLD
 
 
+def test_old_failures_are_forgotten() -> None:
+    """A GPU that was well for as long as the longest hold starts with the first hold again."""
+    record = HealthRecord(hold=60)
+    for failed in (0.0, 100.0, 300.0 + LONGEST_HOLD + 1):
+        record.note("g0", fault_of_ecc(), failed, 1)
+        if failed < 200:
+            record.passed("g0", failed, 1)
+            assert record.passed("g0", failed + record.hold("g0"), 1)
+    assert record.hold("g0") == 60
+
+
 def test_the_first_failure_costs_others_nothing() -> None:
     """Holds are each GPU's own."""
     record = HealthRecord(hold=60)
