@@ -230,10 +230,12 @@ class Plugin:
         self.registrar.wake()
 
     def _tell(self, inventory: Inventory) -> None:
-        self.metrics.device_healthy.clear()
-        for gpu in inventory.topology.gpus:
-            healthy = gpu.uuid not in inventory.unhealthy
-            self.metrics.device_healthy.labels(gpu.uuid, str(gpu.index)).set(healthy)
+        self.metrics.show_health(
+            {
+                (gpu.uuid, str(gpu.index)): gpu.uuid not in inventory.unhealthy
+                for gpu in inventory.topology.gpus
+            }
+        )
         self.listing.post(self._list(inventory))
         self.publisher.wake()
         self.registrar.wake()

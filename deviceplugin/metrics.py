@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -124,7 +125,20 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self._shown: frozenset[tuple[str, str]] = frozenset()
         self._start_at_zero()
+
+    def show_health(self, healthy: Mapping[tuple[str, str], bool]) -> None:
+        """Show each GPU, by uuid and index; those that are not named any more vanish.
+
+        A series that stays is never away for a moment, in which it might be scraped. Not for
+        several threads.
+        """
+        for labels, well in healthy.items():
+            self.device_healthy.labels(*labels).set(well)
+        for labels in self._shown - healthy.keys():
+            self.device_healthy.remove(*labels)
+        self._shown = frozenset(healthy)
 
     def _start_at_zero(self) -> None:
         for outcome in (*Outcome, REFUSED):
