@@ -167,6 +167,45 @@ def test_recovery_makes_a_gpu_whole(mock: MockNvml) -> None:
     assert pynvml.nvmlDeviceGetNvLinkState(handle(1), 4) == 0
 
 
+def test_a_removed_gpu_is_not_numbered_again(mock: MockNvml) -> None:
+    """It is lost at once; the next initialisation counts seven, and recovery brings it back."""
+    third = pynvml.nvmlDeviceGetUUID(handle(3))
+    mock.inject("removed", gpu=3)
+    with pytest.raises(pynvml.NVMLError_GpuIsLost):
+        pynvml.nvmlDeviceGetName(handle(3))
+
+    def seen_anew() -> list[str]:
+        pynvml.nvmlShutdown()
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        return [pynvml.nvmlDeviceGetUUID(handle(index)) for index in range(count)]
+
+    seen = seen_anew()
+    assert len(seen) == 7
+    assert third not in seen
+    mock.inject("recover")
+    assert seen_anew()[3] == third
+
+
+def test_a_direct_link_goes_down_on_both_ends() -> None:
+    """What one GPU's link has lost, the GPU at the far end has lost too, and nobody else."""
+
+    def count_active() -> list[int]:
+        return [
+            sum(pynvml.nvmlDeviceGetNvLinkState(handle(index), link) for link in range(6))
+            for index in range(8)
+        ]
+
+    with MockNvml(load_machine("dgx1-v100")) as mock:
+        pynvml.nvmlInit()
+        assert count_active() == [6] * 8
+        mock.inject("link-down", gpu=0, link=0)
+        fewer = [index for index, links in enumerate(count_active()) if links == 5]
+        assert len(fewer) == 2
+        assert fewer[0] == 0
+        assert sum(count_active()) == 46
+
+
 def test_memory_errors_are_counted_and_told(mock: MockNvml) -> None:
     """Double-bit errors also take spare rows."""
     event_set = watch(2, mask=3)

@@ -175,11 +175,12 @@ def test_a_broken_topology_is_refused_with_its_place(text: str, problem: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_two_gpus_of_one_name_are_refused() -> None:
-    """A uuid that stands twice is a contradiction."""
+@pytest.mark.parametrize("name", ["uuid", "index"])
+def test_two_gpus_of_one_name_are_refused(name: str) -> None:
+    """A uuid or an index that stands twice is a contradiction."""
     tree = json.loads(encode_topology(_node(2)))
-    tree["gpus"][1]["uuid"] = tree["gpus"][0]["uuid"]
-    with pytest.raises(WireError, match="two GPUs have one uuid"):
+    tree["gpus"][1][name] = tree["gpus"][0][name]
+    with pytest.raises(WireError, match=f"two GPUs have one {name}"):
         decode_topology(json.dumps(tree))
 
 

@@ -79,6 +79,25 @@ def test_nothing_is_freed_before_all_pods_are_known(tmp_path: Path) -> None:
     assert manager.held_by(one.metadata.uid) == ()
 
 
+def test_a_process_that_has_ended_writes_no_checkpoint(tmp_path: Path) -> None:
+    """A late word from a plugin must not overwrite what the next process has written."""
+    path = tmp_path / FILE_NAME
+    manager = DeviceManager(
+        rng=Random(0),
+        clock=lambda: 0.0,
+        active=frozenset,
+        note=lambda *_: None,
+        changed=lambda: None,
+        checkpoint=path,
+    )
+    manager.connected(GPU, Scripted((), ()), Options())
+    manager.listed(GPU, [Device("g0")])
+    before = path.read_bytes()
+    manager.close()
+    manager.listed(GPU, [Device("g0"), Device("g1")])
+    assert path.read_bytes() == before
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.lists(st.integers(0, 4), min_size=1, max_size=3)),
