@@ -48,12 +48,15 @@ class ClusterState:
         """Return the candidates' columns for one cycle. Names that are not known are left out."""
         return View(self.columns, self.sets, names)
 
-    def free_for(self, uid: str, name: str) -> GpuSet:
-        """Return the GPUs of a node that the pod may be given: free, or claimed by itself."""
+    def free_for(self, uid: str, name: str, *, plans: bool = True) -> GpuSet:
+        """Return the GPUs of a node that the pod may be given: free, or claimed by itself.
+
+        Without `plans` also those that are only held for other pods.
+        """
         facts = self.facts(name)
         if facts is None:
             return GpuSet(0)
-        others = facts.set_of(self.claims.claimed(name, but=uid))
+        others = facts.set_of(self.claims.claimed(name, but=uid, plans=plans))
         return GpuSet(facts.healthy & ~(facts.occupied | others))
 
     def hold(

@@ -53,12 +53,23 @@ class Reservations:
         """Return every claim."""
         return tuple(self._claims.values())
 
-    def claimed(self, node: str, *, but: str = "") -> tuple[str, ...]:
-        """Return the uuids claimed on a node by anybody but the pod `but`."""
+    def planned_nodes(self, *, but: str = "") -> set[str]:
+        """Return the nodes on which sets are only held, for anybody but the pod `but`."""
+        return {
+            claim.node
+            for claim in self._claims.values()
+            if claim.stage is Stage.HELD and claim.uid != but
+        }
+
+    def claimed(self, node: str, *, but: str = "", plans: bool = True) -> tuple[str, ...]:
+        """Return the uuids claimed on a node by anybody but the pod `but`.
+
+        Without `plans` those that are only held are left out.
+        """
         return tuple(
             uuid
             for claim in self._on_node.get(node, {}).values()
-            if claim.uid != but
+            if claim.uid != but and (plans or claim.stage is not Stage.HELD)
             for uuid in claim.uuids
         )
 

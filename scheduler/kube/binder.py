@@ -22,7 +22,7 @@ from runtime.errors import ApiError, ConflictError, KubeError, NotFoundError
 from runtime.objects import Pod
 from scheduler.engine.planner import Grant, Planner
 from scheduler.engine.request import PodRequest
-from scheduler.engine.reservations import Stage
+from scheduler.engine.reservations import Claim, Stage
 from scheduler.errors import BindError, DemandError, SchedulerError
 from scheduler.kube.inventory import Inventory
 from scheduler.kube.pods import read_request
@@ -115,6 +115,7 @@ class Binder:
         self._metrics = metrics
         self._pauses = pauses
         self._requests: OrderedDict[str, PodRequest] = OrderedDict()
+        self._reserved: dict[str, tuple[PodRef, int]] = {}
         self._attempts: dict[str, tuple[str, asyncio.Task[str]]] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._begun = 0
@@ -162,11 +163,12 @@ class Binder:
     def settle_unseen(self) -> None:
         """Look up the pods whose claims no watch and no attempt is about to settle."""
         now = self._clock()
-        for claim in self._planner.cluster.claims.all():
-            stale = claim.stage is not Stage.HELD and now - claim.since > UNSEEN_SECONDS
-            request = self._requests.get(claim.uid)
-            if stale and request is not None:
-                self._look_later(PodRef(request.namespace, request.name, request.uid))
+        for pod, _ in tuple(self._reserved.values()):
+            claim = self._planner.cluster.claims.get(pod.uid)
+            if claim is None:
+                del self._reserved[pod.uid]
+            elif claim.stage is not Stage.HELD and now - claim.since > UNSEEN_SECONDS:
+                self._look_later(pod)
 
     async def _attempt(self, pod: PodRef, node: str) -> str:
         bound = self._inventory.bound(pod.uid)
@@ -174,26 +176,27 @@ class Binder:
             if bound.node == node:
                 return "already_bound"
             raise BindError(f"the pod is bound to node {bound.node}")
-        self._begun += 1
         request = self._requests.get(pod.uid) or await self._fetch(pod, node)
         if request is None:
             return "already_bound"
         grant = self._fix(request, node)
+        self._begun += 1
+        self._reserved[pod.uid] = (pod, self._begun)
         try:
             binding = self._binding(pod, grant)
         except TopologyError as error:
-            self._planner.cluster.release(pod.uid)
+            self._give_up(pod)
             raise BindError(str(error)) from None
         try:
             await self._api.post(f"{pod.path}/binding", binding, timeout=ATTEMPT_SECONDS)
         except ConflictError as error:
             return await self._after_conflict(pod, grant, error)
         except NotFoundError:
-            self._planner.cluster.release(pod.uid)
+            self._give_up(pod)
             raise BindError("the pod is gone") from None
         except ApiError as error:
             if _is_definite(error):
-                self._planner.cluster.release(pod.uid)
+                self._give_up(pod)
             else:
                 self._look_later(pod)
             raise BindError(f"binding: {error}") from None
@@ -230,6 +233,11 @@ class Binder:
         if grant.containers:
             self._metrics.bandwidth.observe(grant.bus_bandwidth_gbs)
 
+    def _give_up(self, pod: PodRef) -> None:
+        """End the claim, unless an earlier Binding of unknown fate has it too: see `_look`."""
+        if pod.uid not in self._looks:
+            self._planner.cluster.release(pod.uid)
+
     async def _after_conflict(self, pod: PodRef, grant: Grant, error: ConflictError) -> str:
         """Find out what a 409 means: it is success when the pod is bound with our set."""
         try:
@@ -240,7 +248,7 @@ class Binder:
         if found is not None and is_ours(found, grant):
             self._confirm(grant)
             return "already_bound"
-        self._planner.cluster.release(pod.uid)
+        self._give_up(pod)
         if found is None:
             raise BindError("the pod is gone")
         if found.spec.node_name:
@@ -293,7 +301,7 @@ class Binder:
         while cluster.claims.get(pod.uid) is not None:
             await asyncio.sleep(self._pauses[min(tries, len(self._pauses) - 1)])
             tries += 1
-            before = self._begun
+            before = self._reserved.get(pod.uid)
             if pod.uid in self._attempts:
                 unbound = 0
                 continue
@@ -305,28 +313,39 @@ class Binder:
             claim = cluster.claims.get(pod.uid)
             if claim is None:
                 return
-            if found is None or found.finished:
-                cluster.release(pod.uid)
-            elif found.spec.node_name:
-                # The watch will show it, with its set, and take over.
-                self._inventory.take_pod(found)
-            elif before == self._begun and claim.stage is Stage.RESERVED:
-                unbound += 1
+            if found is not None and not found.finished and not found.spec.node_name:
+                doubtful = (
+                    before != self._reserved.get(pod.uid) or claim.stage is not Stage.RESERVED
+                )
+                unbound = 0 if doubtful else unbound + 1
                 if unbound >= LOOKS:
                     cluster.release(pod.uid)
-            else:
-                unbound = 0
+            elif found is None or found.finished or not is_claimed(found, claim):
+                cluster.release(pod.uid)
+            elif claim.stage is Stage.RESERVED:
+                # The claim stands until the watch shows the pod: a list that is being read now
+                # may be older than this answer, and would free what it does not know of.
+                cluster.confirm(pod.uid, now=self._clock())
 
 
 def is_ours(pod: Pod, grant: Grant) -> bool:
     """Return whether a pod is bound to the grant's node with the grant's set."""
-    if pod.spec.node_name != grant.node:
+    return _is_bound_with(pod, grant.node, grant.uuids)
+
+
+def is_claimed(pod: Pod, claim: Claim) -> bool:
+    """Return whether a pod is bound to the claim's node with the claim's set."""
+    return _is_bound_with(pod, claim.node, frozenset(claim.uuids))
+
+
+def _is_bound_with(pod: Pod, node: str, uuids: frozenset[str]) -> bool:
+    if pod.spec.node_name != node:
         return False
     raw = pod.metadata.annotation(ASSIGNMENT_KEY)
     if raw is None:
-        return not grant.containers
+        return not uuids
     try:
-        return decode_assignment(raw).uuids() == grant.uuids
+        return decode_assignment(raw).uuids() == uuids
     except WireError:
         return False
 

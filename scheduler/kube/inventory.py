@@ -61,6 +61,7 @@ class _NodeRecord:
         "learned",
         "pods",
         "present",
+        "raw_allocatable",
         "raw_state",
         "raw_topology",
         "state",
@@ -70,6 +71,7 @@ class _NodeRecord:
     def __init__(self) -> None:
         self.present = False
         self.learned: float | None = None
+        self.raw_allocatable: str | None = None
         self.raw_topology: str | None = None
         self.raw_state: str | None = None
         self.hardware: Hardware | None = None
@@ -141,13 +143,13 @@ class Inventory:
         if record is None:
             record = self._records[meta.name] = _NodeRecord()
         record.learned = None
-        allocatable = self._allocatable(node)
+        raw_allocatable = (node.status.allocatable or {}).get(self._resource)
         raw_topology, raw_state = meta.annotation(TOPOLOGY_KEY), meta.annotation(STATE_KEY)
         if (
             record.present
             and record.raw_topology == raw_topology
             and record.raw_state == raw_state
-            and record.allocatable == allocatable
+            and record.raw_allocatable == raw_allocatable
         ):
             return
         if record.raw_topology != raw_topology:
@@ -156,7 +158,9 @@ class Inventory:
         if record.raw_state != raw_state:
             record.raw_state = raw_state
             self._read_state(meta.name, record)
-        record.allocatable = allocatable
+        if record.raw_allocatable != raw_allocatable:
+            record.raw_allocatable = raw_allocatable
+            record.allocatable = self._read_count(meta.name, raw_allocatable)
         record.present = True
         self._write(meta.name, record)
 
@@ -223,14 +227,13 @@ class Inventory:
         if record.present:
             self._cluster.put(name, judge(record))
 
-    def _allocatable(self, node: Node) -> int:
-        value = (node.status.allocatable or {}).get(self._resource)
-        if value is None:
+    def _read_count(self, name: str, allocatable: str | None) -> int:
+        if allocatable is None:
             return 0
         try:
-            return parse_count(value)
+            return parse_count(allocatable)
         except QuantityError as error:
-            self._report("node", node.metadata.name, f"allocatable: {error}")
+            self._report("node", name, f"allocatable: {error}")
             return 0
 
     def _read_topology(self, name: str, record: _NodeRecord) -> None:
@@ -291,17 +294,21 @@ def judge(record: _NodeRecord) -> NodeFacts:
     state = record.state or NodeState(generation=0)
     where = {uuid: 1 << position for position, uuid in enumerate(record.uuids)}
     unhealthy = _mask(where, state.unhealthy)
+    real = {holder: _mask(where, uuids) for holder, uuids in state.allocations.items()}
     occupied = 0
-    for uuids in state.allocations.values():
-        occupied |= _mask(where, uuids)
+    for mask in real.values():
+        occupied |= mask
     unknown = False
     for pod in record.pods.values():
         if _realised(pod, state):
             continue
-        if pod.uuids is None or not pod.uuids <= where.keys():
-            unknown = True
-        if pod.uuids is not None:
-            occupied |= _mask(where, pod.uuids)
+        promised = _mask(where, pod.uuids or ())
+        taken = any(
+            mask & promised for holder, mask in real.items() if holder not in {pod.uid, pod.key}
+        )
+        # Which GPUs it will get is also unknown when somebody else really has its own.
+        unknown |= taken or pod.uuids is None or promised.bit_count() != len(pod.uuids)
+        occupied |= promised
     return NodeFacts(
         hardware=record.hardware,
         uuids=record.uuids,

@@ -288,3 +288,27 @@ def test_a_hold_survives_events_of_the_node() -> None:
     claim = watched.cluster.claims.get("u")
     assert claim is not None
     assert claim.stage is Stage.HELD
+
+
+def test_swapped_pods_hold_the_node_back_until_both_are_read_back() -> None:
+    """One really has the other's set: what that other will get is not known yet."""
+    watched = Watched()
+    watched.node("n", mesh(4), state({}))
+    watched.pod("p", 1, uid="u", node="n", assigned={"main": gpus(0)})
+    watched.pod("q", 1, uid="v", node="n", assigned={"main": gpus(1)})
+    assert watched.free == "2,3"
+    watched.node("n", mesh(4), state({"u": gpus(1)}))
+    assert watched.free == "0,2,3!"
+    watched.node("n", mesh(4), state({"u": gpus(1), "v": gpus(0)}))
+    assert watched.free == "2,3"
+
+
+def test_an_unreadable_count_is_reported_once() -> None:
+    """Node events come every few seconds; the same text is not worth a line each."""
+    watched = Watched()
+    for generation in range(3):
+        node = node_object("n", mesh(4), NodeState(generation))
+        node["status"]["allocatable"][RESOURCE] = "many"
+        watched.inventory.nodes.changed(msgspec.convert(node, Node))
+    assert [kind for kind, _, _ in watched.reports] == ["node"]
+    assert watched.free == "0,1,2,3!"
