@@ -11,7 +11,7 @@ from scheduler.engine.cluster import ClusterState
 
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
 VERBS = ("filter", "prioritize", "bind")
-OUTCOMES = ("accepted", "refused", "repeated", "passed_through", "error")
+OUTCOMES = ("accepted", "refused", "repeated", "passed_through", "deferred", "error")
 BINDS = ("bound", "already_bound", "refused", "error", "timeout")
 PLANS = ("confirmed", "chosen", "repeated", "unknown", "expired")
 

@@ -30,7 +30,8 @@ class ExtenderSettings(BaseModel):
 
     `bind_timeout_seconds` must stay below kube-scheduler's httpTimeout for the extender (5 s by
     default), or it gives up on binds that succeed. `hold_seconds` is how long a set planned in
-    filter waits for its bind. `mix` maps request sizes to their share of the workload; empty
+    filter waits for its bind; a bind that comes later chooses anew, as one behind a volume that
+    is being made will. `mix` maps request sizes to their share of the workload; empty
     takes the built-in one.
     """
 
@@ -42,7 +43,7 @@ class ExtenderSettings(BaseModel):
     port: Port = 8888
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8889
-    hold_seconds: Seconds = 10.0
+    hold_seconds: Seconds = 5.0
     bind_timeout_seconds: Seconds = 4.0
     shortlist: Annotated[int, Field(ge=1, le=10)] = 3
     default_profile: str = "training"

@@ -81,6 +81,15 @@ class Decision(msgspec.Struct, frozen=True):
             for place in refusal.places.tolist()
         }
 
+    def busy(self) -> set[str]:
+        """Return the nodes that may do when other pods go."""
+        return {
+            self.candidates[place]
+            for refusal in self.refusals
+            if refusal.busy
+            for place in refusal.places.tolist()
+        }
+
     def counts(self) -> Mapping[str, int]:
         """Return how many candidates each plugin refused."""
         return {refusal.by: len(refusal.places) for refusal in self.refusals}

@@ -17,6 +17,7 @@ from scheduler.engine.request import PodRequest
 from scheduler.engine.reservations import Claim, Stage
 from scheduler.errors import BindError, DemandError
 from topology.errors import TopologyError
+from topology.profiles import Profile as Policy
 from topology.wire import PROFILE_KEY
 
 NO_NODE: Final = "node is not in the inventory"
@@ -89,6 +90,28 @@ class Planner:
                 request.uid, best.node, best.choice.uuids, now=now, seconds=self._hold_seconds
             )
         return decision
+
+    def waits_for_plan(self, decision: Decision) -> bool:
+        """Return whether a refused pod would have a node if nothing were held for other pods.
+
+        A plan can end without any event that would make kube-scheduler try the pod again.
+        """
+        request = decision.request
+        planned = self.cluster.claims.planned_nodes(but=request.uid)
+        if not planned:
+            return False
+        policy = self.profile_of(request).policy
+        return any(
+            self._would_do(node, request, policy) for node in planned.intersection(decision.busy())
+        )
+
+    def _would_do(self, node: str, request: PodRequest, policy: Policy) -> bool:
+        facts = self.cluster.facts(node)
+        if facts is None or facts.hardware is None:
+            return False
+        free = self.cluster.free_for(request.uid, node, plans=False)
+        tables = self.cluster.sets.tables
+        return tables.choose(facts.hardware, free, request.demand, policy) is not None
 
     def fix(self, request: PodRequest, node: str, *, now: float) -> tuple[Grant, str]:
         """Reserve a set on the node that was picked: the held one if it still stands.

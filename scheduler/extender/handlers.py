@@ -39,6 +39,7 @@ from scheduler.metrics import Metrics
 
 NOT_SYNCED: Final = "the inventory is not complete yet"
 NOT_SEEN: Final = "some of the nodes are not in the inventory yet"
+PLANNED: Final = "GPUs that would do are planned for another pod"
 
 BEST: Final = 10
 """The highest score that prioritize knows."""
@@ -109,9 +110,12 @@ class Handlers:
             outcome, answer = self._filter(decode_args("filter", body))
         except (BadBodyError, SchedulerError) as error:
             # Every pending pod asks while we are not ready: counted, but no line each.
-            level = logging.DEBUG if isinstance(error, NotReadyError) else logging.WARNING
-            _log.log(level, "filter failed", error=str(error))
-            outcome, answer = "error", encode(FilterResult(error=_text(str(error))))
+            deferred = isinstance(error, NotReadyError)
+            _log.log(
+                logging.DEBUG if deferred else logging.WARNING, "filter failed", error=str(error)
+            )
+            outcome = "deferred" if deferred else "error"
+            answer = encode(FilterResult(error=_text(str(error))))
         self._metrics.filters[outcome].inc()
         return answer
 
@@ -161,13 +165,20 @@ class Handlers:
         if decision.unknown:
             # An error is tried again by the clock: no event would wake the pod for these nodes.
             raise NotReadyError(NOT_SEEN)
+        if self._planner.waits_for_plan(decision):
+            # Likewise: a plan that is dropped is no event. One that is bound is, but too late.
+            raise NotReadyError(PLANNED)
         for plugin, nodes in decision.counts().items():
             self._metrics.refused(plugin, nodes)
-        reasons = {node: _text(reason) for node, reason in decision.refused().items()}
-        helped = {decision.candidates[place] for place in decision.could_preempt.tolist()}
+        lasting = {
+            decision.candidates[place]: text
+            for refusal in decision.refusals
+            for text in (_text(refusal.reason),)
+            for place in refusal.places.tolist()
+        }
+        helped = [decision.candidates[place] for place in decision.could_preempt.tolist()]
         return candidates.result(
-            failed={node: reasons[node] for node in helped},
-            lasting={node: reason for node, reason in reasons.items() if node not in helped},
+            failed={node: lasting.pop(node) for node in dict.fromkeys(helped)}, lasting=lasting
         )
 
     def _remember_refusal(self, request: PodRequest, names: bytes, answer: bytes) -> None:

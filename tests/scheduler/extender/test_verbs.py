@@ -73,7 +73,29 @@ async def test_filter_holds_the_planned_set(town: Town) -> None:
     assert (await town.filter(await town.pod("p", 3), "a"))["NodeNames"] == ["a"]
     assert town.free("a") == 1
     refused = await town.filter(await town.pod("q", 2), "a")
-    assert refused["NodeNames"] == []
+    assert not refused["NodeNames"]
+
+
+async def test_a_pod_that_only_a_plan_keeps_out_is_tried_again_by_the_clock(town: Town) -> None:
+    """A plan may end without an event; once the other pod is bound, its end will be one."""
+    await town.node("a", mesh(4))
+    first, second = await town.pod("p", 3), await town.pod("q", 2)
+    await town.filter(first, "a")
+    answer = await town.filter(second, "a")
+    assert answer["Error"] == "gputopo: GPUs that would do are planned for another pod"
+    assert await town.bind(first, "a") == ""
+    answer = await town.filter(second, "a")
+    assert answer["Error"] == ""
+    assert "too few free GPUs" in answer["FailedAndUnresolvableNodes"]["a"]
+
+
+async def test_a_pod_that_would_not_fit_without_the_plan_either_is_refused(town: Town) -> None:
+    """Nothing is gained by trying it again."""
+    await town.node("a", mesh(4))
+    await town.filter(await town.pod("p", 1), "a")
+    answer = await town.filter(await town.pod("q", 5), "a")
+    assert answer["Error"] == ""
+    assert list(answer["FailedAndUnresolvableNodes"]) == ["a"]
 
 
 async def test_a_refused_pod_gets_one_constant_text_a_reason(town: Town) -> None:
