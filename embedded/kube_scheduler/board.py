@@ -71,10 +71,13 @@ class Board:
         with self.changed:
             if uid in self.waiting:
                 self.refusals[uid] = text
-            self.cache.forget(uid)
+            forgotten = self.cache.forget(uid)
             self._queue.fail(uid, self._clock())
-            # The GPUs that were counted for it are free again, to others too.
-            self._wake()
+            if forgotten:
+                # The GPUs that were counted for it are free again, to others too.
+                self._wake()
+            else:
+                self.changed.notify_all()
 
     @property
     def closed(self) -> bool:

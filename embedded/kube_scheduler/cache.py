@@ -87,10 +87,15 @@ class ClusterCache:
         self._assumed.add(uid)
         self._place(uid, node, request)
 
-    def forget(self, uid: str) -> None:
-        """Uncount a pod whose binding failed, unless the watch has shown it bound after all."""
-        if uid in self._assumed:
-            self.remove_pod(uid)
+    def forget(self, uid: str) -> bool:
+        """Uncount a pod whose binding failed, unless the watch has shown it bound after all.
+
+        Returns whether anything was counted for it.
+        """
+        if uid not in self._assumed:
+            return False
+        self.remove_pod(uid)
+        return True
 
     def _info(self, name: str) -> NodeInfo:
         return self._nodes.setdefault(name, NodeInfo(name))
