@@ -86,6 +86,19 @@ def test_what_does_not_fit_waits_with_a_reason_and_comes_when_there_is_room(
     wait_until(lambda: read(client, "b").spec.node_name == "n1", 10, "b is bound")
 
 
+def test_room_is_taken_the_moment_it_is_chosen(client: KubeClient) -> None:
+    """Of pods that come at once one takes the room, before its Binding is written."""
+    names = [f"large-{number}" for number in range(8)]
+    for name in names:
+        create(client, name, cpu=1500)
+    wait_until(
+        lambda: sum(refusal(client, name)[0] == "Unschedulable" for name in names) == 7,
+        10,
+        "all but one are refused",
+    )
+    assert sum(read(client, name).spec.node_name == "n1" for name in names) == 1
+
+
 def test_a_refusal_is_written_once(client: KubeClient) -> None:
     """Events wake a waiting pod, but the same refusal again is no write: its version stays."""
     create(client, "big", cpu=5000)

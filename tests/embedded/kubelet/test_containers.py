@@ -160,6 +160,15 @@ def test_init_containers_end_first(node: Node) -> None:
     assert [view.running for view in node.kubelet.containers()] == [False, True, True]
 
 
+def test_sidecars_end_with_their_pod(node: Node) -> None:
+    """When the main container has ended well, the sidecar is ended too."""
+    side = container("side", None, restart_policy="Always")
+    one = pod("one", None, init=[side], run_seconds="0.1")
+    node.bind(one)
+    node.wait_phase(one, "Succeeded")
+    assert [view.running for view in node.kubelet.containers()] == [False, False]
+
+
 def test_containers_outlive_a_stopped_kubelet(node: Node) -> None:
     """While no kubelet runs the containers do."""
     one = pod("one", None)
