@@ -11,6 +11,9 @@ from deviceplugin.backoff import Backoff
 LAST_PAUSE = 5.0
 """Seconds; an API server that comes back hears from every node within this time."""
 
+LAST_REFUSED_PAUSE = 60.0
+"""Seconds between tries of what the API server refuses: a right that is missing, a bad value."""
+
 
 class Outbox:
     """The annotations of one object: what they should be and what they are known to be."""
@@ -22,6 +25,7 @@ class Outbox:
         self._not_before = float("-inf")
         self._hurried = float("inf")
         self._pause = Backoff(interval, max(last_pause, interval))
+        self._refused_pause = Backoff(interval, max(LAST_REFUSED_PAUSE, interval))
 
     def offer(self, key: str, value: str) -> None:
         """Want this value for the key from now on."""
@@ -47,10 +51,11 @@ class Outbox:
         self._not_before = now + self._interval
         self._hurried = float("inf")
         self._pause.reset()
+        self._refused_pause.reset()
 
-    def failed(self, now: float) -> None:
-        """Note that a write has failed."""
-        self._not_before = now + self._pause.next()
+    def failed(self, now: float, *, refused: bool = False) -> None:
+        """Note that a write has failed; `refused` if the same will hardly do better soon."""
+        self._not_before = now + (self._refused_pause if refused else self._pause).next()
         self._hurried = now + self._interval
 
     def hurry(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -19,10 +19,12 @@ import structlog
 from deviceplugin.metrics import FAILED, OK, Metrics
 from deviceplugin.outbox import Outbox
 from deviceplugin.state import next_state
-from runtime.errors import KubeError, UnreachableError
+from runtime.errors import ApiError, KubeError, UnreachableError
 from runtime.objects import Node
 from topology.errors import WireError
 from topology.wire import STATE_KEY, TOPOLOGY_KEY, NodeState, decode_state, encode_state
+
+_REFUSED: Final = frozenset([400, 403, 413, 422])
 
 _log = structlog.get_logger("deviceplugin.publisher")
 
@@ -165,7 +167,7 @@ class Publisher:
 
     def _fail(self, error: KubeError) -> None:
         now = self._clock()
-        self._outbox.failed(now)
+        self._outbox.failed(now, refused=isinstance(error, ApiError) and error.status in _REFUSED)
         self._failing, self._away = True, isinstance(error, UnreachableError)
         # Whatever was lost with the server's answer is found again before the next write.
         self._verify_at = float("-inf")

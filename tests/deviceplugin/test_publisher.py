@@ -17,7 +17,7 @@ from deviceplugin.metrics import Metrics
 from deviceplugin.outbox import Outbox
 from deviceplugin.publisher import Publisher, read_state
 from deviceplugin.state import compose_state, judge_realised, next_state
-from runtime.errors import KubeError, NotFoundError, UnreachableError
+from runtime.errors import ApiError, KubeError, NotFoundError, UnreachableError
 from runtime.objects import Pod
 from tests.deviceplugin.nodes import (
     DGX1V,
@@ -224,6 +224,21 @@ def test_failures_are_retried_with_growing_pauses(world: World) -> None:
     )
     assert failed is not None
     assert 10 <= failed <= 17
+
+
+@pytest.mark.parametrize("status", [403, 422])
+def test_what_is_refused_is_hardly_tried_again(world: World, status: int) -> None:
+    """A right that is missing, a value that is not taken: once a minute, until it is taken."""
+    world.node.error = ApiError(status, "Refused", "")
+    world.pass_time(3600)
+    failed = world.metrics.registry.get_sample_value(
+        "gputopo_plugin_api_writes_total", {"result": "failed"}
+    )
+    assert failed is not None
+    assert 60 <= failed <= 70
+    world.node.error = None
+    world.pass_time(61)
+    assert STATE_KEY in world.node.annotations
 
 
 def test_annotations_that_vanish_are_written_again(world: World) -> None:
