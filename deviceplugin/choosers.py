@@ -9,7 +9,7 @@ from topology.gpuset import GpuSet
 from topology.model import NodeTopology, classify
 from topology.policies import choose
 from topology.profiles import profile_named
-from topology.tables import tables_for
+from topology.tables import TABLE_GPUS, tables_for
 
 
 class Choosers:
@@ -31,9 +31,14 @@ class Choosers:
             return self._last[1]
 
     def warm(self, topology: NodeTopology) -> None:
-        """Build what the first choices need, so that no admission waits for it (up to 1 s)."""
+        """Build what the first choices need, so that no admission waits for it (up to 1 s).
+
+        Beyond TABLE_GPUS each choice is a search of its own, up to seconds: one of them readies
+        what they share, all sizes would keep a node of 64 GPUs from registering for minutes.
+        """
         choose_set = self(topology)
-        for count in range(1, len(topology.gpus) + 1):
+        sizes = len(topology.gpus) if len(topology.gpus) <= TABLE_GPUS else 1
+        for count in range(1, sizes + 1):
             choose_set(topology.everything, count, GpuSet(0))
 
     def _make(self, topology: NodeTopology) -> Chooser:

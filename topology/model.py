@@ -154,7 +154,7 @@ def _check_pair(row: int, column: int, links: int, level: Level) -> None:
         raise ModelError(f"pcie[{row}][{column}]: {level.name}")
 
 
-class TopologyClass(msgspec.Struct, frozen=True):
+class TopologyClass(msgspec.Struct, frozen=True, cache_hash=True):
     """What remains of a NodeTopology when names are removed; equal hardware, equal class.
 
     It is hashable and is the key of every table. `compute` and `pcie_gen` are each GPU's;
