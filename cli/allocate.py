@@ -14,6 +14,7 @@ from topology.gpuset import EMPTY, GpuSet, parse_numbers, positions
 from topology.links import format_cell
 from topology.model import NodeTopology, classify
 from topology.policies import DEFAULT_MIX, PROFILES, Choice, choose
+from topology.profiles import profile_named
 from topology.tables import tables_for
 
 
@@ -32,9 +33,7 @@ def allocate(
 ) -> None:
     """Print the GPU set that would be chosen."""
     with one_line_errors():
-        if profile not in PROFILES:
-            known = ", ".join(PROFILES)
-            raise SelectionError(f"--profile: {profile!r} is none of {known}")
+        order = profile_named(profile)
         topology = discover_machine(load_machine(machine))
         free = topology.everything
         if available is not None:
@@ -43,7 +42,7 @@ def allocate(
         # The tables are a class's, built once in a daemon's life: not part of the choice's time.
         tables = tables_for(classify(topology), DEFAULT_MIX)
         started = time.perf_counter()
-        choice = choose(tables, free, size, must=needed, profile=PROFILES[profile])
+        choice = choose(tables, free, size, must=needed, profile=order)
         microseconds = (time.perf_counter() - started) * 1e6
     chosen = sorted(topology.gpus[at].index for at in positions(choice.members))
     if json:
