@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 from urllib.error import URLError
@@ -40,6 +41,7 @@ _STOP_SECONDS: Final = 6.0
 # A daemon that ended that often before it was ever ready will not come up.
 _MOST_STARTS: Final = 3
 _LONGEST_TEMP: Final = 40
+_REMOVING: Final = 8
 # Real numbers suit machines that stay for years; a demo wants to see a GPU come back.
 _PLUGIN_CONFIG: Final = "probe_seconds: 0.5\nrecovery_hold_seconds: 2.0\n"
 
@@ -125,6 +127,14 @@ class Cluster:
                 undo()
             except Exception:  # noqa: BLE001 -- the rest must go all the same
                 _log.exception("stop failed", part=name)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        # The disk is waited for at each of a sysfs tree's files: 4 s for 20 nodes one after the
+        # other, 0.6 s side by side.
+        with ThreadPoolExecutor(_REMOVING, thread_name_prefix="remove") as pool:
+            for node in self.nodes.values():
+                pool.submit(shutil.rmtree, node.folder, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ready(self, url: str) -> bool:
