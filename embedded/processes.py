@@ -103,10 +103,11 @@ class Daemon:
             status = self._live_once()
             if self._stopping.is_set():
                 return
-            lived = time.monotonic() - begun
-            backoff = _FIRST_BACKOFF if lived > _WELL_AFTER else min(backoff * 2, _LAST_BACKOFF)
+            if time.monotonic() - begun > _WELL_AFTER:
+                backoff = _FIRST_BACKOFF
             _log.info("ended, starts again", daemon=self.name, status=status, pause=backoff)
             self._stopping.wait(backoff)
+            backoff = min(backoff * 2, _LAST_BACKOFF)
 
     def _live_once(self) -> int:
         with self.log.open("ab") as log, self._lock:
