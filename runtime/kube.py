@@ -38,6 +38,10 @@ from runtime.kube_wire import (
     plain,
     said,
 )
+from runtime.lean_imports import without_init
+
+_PACKAGES = ("kubernetes", "kubernetes.config", "kubernetes.utils")
+"""The packages that would bring in what nobody here uses."""
 
 __all__ = ["AioKubeClient", "KubeClient", "Query", "WatchStream", "connect", "connect_aio"]
 
@@ -213,15 +217,20 @@ def connect(kubeconfig: str | None = None) -> KubeClient:
     Raises AccessError naming the file and what is wrong with it. Nothing is sent yet.
     """
     import urllib3  # noqa: PLC0415 -- loaded by the process that uses this flavour
-    from kubernetes import config  # noqa: PLC0415 -- as above
-    from kubernetes.client import Configuration  # noqa: PLC0415 -- as above
-    from kubernetes.client.api_client import ApiClient  # noqa: PLC0415 -- as above
-    from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 -- as above
+
+    with without_init(*_PACKAGES):
+        from kubernetes.client import Configuration  # noqa: PLC0415 -- as above
+        from kubernetes.client.api_client import ApiClient  # noqa: PLC0415 -- as above
+        from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 -- as above
+        from kubernetes.config import incluster_config as config  # noqa: PLC0415 -- as above
 
     settings = Configuration()
     with access(kubeconfig):
         if not in_cluster(config, kubeconfig, settings):
-            config.load_kube_config(
+            with without_init(*_PACKAGES):
+                # OAuth comes with it, which a service account does without.
+                from kubernetes.config import kube_config  # noqa: PLC0415 -- as above
+            kube_config.load_kube_config(
                 config_file=kubeconfig, client_configuration=settings, persist_config=False
             )
     # Callers retry with their own back-off; a hidden second try would double every timeout.
