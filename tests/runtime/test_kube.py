@@ -28,7 +28,6 @@ from runtime.errors import (
     UnreachableError,
 )
 from runtime.kube import AioKubeClient, KubeClient, connect, connect_aio
-from runtime.kube_wire import LineSplitter
 from tests.waiting import wait_until
 
 PODS_PATH = "/api/v1/namespaces/default/pods"
@@ -336,25 +335,6 @@ def test_connecting_for_threads_loads_no_models_and_no_event_loop_client(kubecon
         [sys.executable, "-c", program, kubeconfig], check=True, capture_output=True, text=True
     )
     assert ran.stdout.strip() == "[]"
-
-
-def test_lines_are_found_however_the_bytes_are_cut() -> None:
-    """Any way of cutting a stream into chunks gives the same lines."""
-    whole = b'{"a":1}\n\n{"b":2}\n{"c":3}\nrest'
-    for size in range(1, len(whole) + 1):
-        splitter = LineSplitter()
-        chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
-        lines = [line for chunk in chunks for line in splitter.feed(chunk)]
-        assert lines == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
-
-
-def test_a_line_without_an_end_is_refused() -> None:
-    """A line beyond the limit is an error, not memory."""
-    splitter = LineSplitter(limit=10)
-    for _ in range(3):
-        splitter.feed(b"abc")
-    with pytest.raises(UnreachableError, match="longer than 10 bytes"):
-        splitter.feed(b"abc")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""The pure part of the transport: lines out of bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.errors import UnreachableError
+from runtime.kube_wire import LineSplitter
+
+
+def test_lines_are_found_however_the_bytes_are_cut() -> None:
+    """Any way of cutting a stream into chunks gives the same lines."""
+    whole = b'{"a":1}\n\n{"b":2}\n{"c":3}\nrest'
+    for size in range(1, len(whole) + 1):
+        splitter = LineSplitter()
+        chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
+        lines = [line for chunk in chunks for line in splitter.feed(chunk)]
+        assert lines == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
+
+
+def test_a_line_without_an_end_is_refused() -> None:
+    """A line beyond the limit is an error, not memory."""
+    splitter = LineSplitter(limit=10)
+    for _ in range(3):
+        splitter.feed(b"abc")
+    with pytest.raises(UnreachableError, match="longer than 10 bytes"):
+        splitter.feed(b"abc")
