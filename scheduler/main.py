@@ -37,7 +37,7 @@ from scheduler.metrics import Metrics
 from scheduler.settings import ExtenderSettings
 from topology.errors import TopologyError
 from topology.profiles import profile_named
-from topology.tables import DEFAULT_MIX, Mix
+from topology.tables import DEFAULT_MIX, Mix, tables_for
 
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often plans expire and gauges are set; a hold may last this much longer."""
@@ -256,11 +256,13 @@ async def _keep_house(extender: Extender, health: Health) -> None:
         extender.metrics.gauge(extender.cluster)
         hardware = extender.cluster.columns.hardware_list
         while warm < len(hardware):
-            # Up to a second for 16 GPUs: better now than inside some pod's filter call.
-            extender.cluster.sets.tables.ceiling(hardware[warm])
+            # Up to a second for 16 GPUs: better now than inside some pod's filter call, and
+            # beside the loop. What is built there is found in the cache of `tables_for`.
+            tables = extender.cluster.sets.tables
+            await asyncio.to_thread(tables_for, hardware[warm].links, tables.mix)
+            tables.ceiling(hardware[warm])
             warm += 1
             health.turned = time.monotonic()
-            await asyncio.sleep(0)
         if extender.inventory.synced and not frozen:
             # What was built by now stays: the collector need not look at it again. This takes
             # p99 at 500 names from 4.8 to 0.6 ms.

@@ -291,6 +291,8 @@ def judge(record: _NodeRecord) -> NodeFacts:
     if record.hardware is None:
         # Without a topology there are no sets to keep apart: kube-scheduler's counting has to do.
         return NodeFacts(held_back=no_plugin, lowest_priority=lowest)
+    # A state that does not read may tell of broken GPUs and of sets that came out differently.
+    unreadable = record.raw_state is not None and record.state is None
     state = record.state or NodeState(generation=0)
     where = {uuid: 1 << position for position, uuid in enumerate(record.uuids)}
     unhealthy = _mask(where, state.unhealthy)
@@ -314,7 +316,7 @@ def judge(record: _NodeRecord) -> NodeFacts:
         uuids=record.uuids,
         healthy=GpuSet(((1 << len(record.uuids)) - 1) & ~unhealthy),
         occupied=GpuSet(occupied),
-        held_back=no_plugin or unknown,
+        held_back=no_plugin or unknown or unreadable,
         lowest_priority=lowest,
     )
 

@@ -190,13 +190,16 @@ def test_a_node_without_topology_is_only_held_back_without_plugin() -> None:
 
 @pytest.mark.parametrize("key", [TOPOLOGY_KEY, STATE_KEY])
 def test_a_bad_annotation_is_reported_once_and_counts_as_absent(key: str) -> None:
-    """Repeated events and lists do not repeat the report; a change does."""
+    """Repeated events and lists do not repeat the report; a change does.
+
+    A node whose state does not read is held back besides: it may tell of broken GPUs.
+    """
     watched = Watched()
     for _ in range(3):
         watched.node("n", mesh(4), annotations={key: '{"v":1'})
     assert [(kind, name) for kind, name, _ in watched.reports] == [("node", "n")]
     assert watched.reports[0][2].startswith(key)
-    assert watched.free == ("" if key == TOPOLOGY_KEY else "0,1,2,3")
+    assert watched.free == ("" if key == TOPOLOGY_KEY else "0,1,2,3!")
     watched.node("n", mesh(4), annotations={key: "null"})
     assert len(watched.reports) == 2
 
