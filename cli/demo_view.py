@@ -78,7 +78,7 @@ class LiveView:
 
     def look(self, picture: Picture) -> None:
         """Show the table."""
-        self._live.update(draw_picture(picture))
+        self._live.update(draw_picture(picture, self._live.console.width))
 
 
 class PlainView:
@@ -136,15 +136,30 @@ def describe_counts(picture: Picture) -> str:
     )
 
 
-def draw_picture(picture: Picture) -> Group:
-    """Draw the table, the counters beneath, and the latest notes."""
+def draw_picture(picture: Picture, width: int = 200) -> Group:
+    """Draw the table, the counters beneath, and the latest notes.
+
+    Where `width` is too small for all columns, the best sets go first, then the machines.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("node", "machine", "GPUs by pod"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("free", justify="right")
-    table.add_column("best set left", no_wrap=True)
-    for row in picture.rows:
-        table.add_row(row.name, row.machine, draw_cells(row), str(row.free), describe_best(row))
+    columns = {
+        "node": [Text(row.name) for row in picture.rows],
+        "machine": [Text(row.machine) for row in picture.rows],
+        "GPUs by pod": [draw_cells(row) for row in picture.rows],
+        "free": [Text(str(row.free)) for row in picture.rows],
+        "best set left": [Text(describe_best(row)) for row in picture.rows],
+    }
+    widths = {
+        name: max([len(name), *(cell.cell_len for cell in cells)])
+        for name, cells in columns.items()
+    }
+    for optional in ("best set left", "machine"):
+        if sum(widths.values()) + 2 * (len(widths) - 1) > width:
+            del columns[optional], widths[optional]
+    for name in columns:
+        table.add_column(name, no_wrap=True, justify="right" if name == "free" else "left")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     parts: list[RenderableType] = [
         table,
         Text(""),

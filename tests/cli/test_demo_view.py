@@ -173,3 +173,19 @@ def test_an_announcement_is_made_also_if_quiet(capsys: pytest.CaptureFixture[str
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "http://127.0.0.1:40001\n"
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_narrow_terminal_keeps_nodes_gpus_and_free_ones(width: int) -> None:
+    """Sixteen GPUs fit into 80 columns; what does not fit beside them is left out, never cut."""
+    cells = tuple(GpuCell(at, f"u{at}", "pod-007" if at < 15 else "") for at in range(16))
+    row = NodeRow("n01", "pcie-8x-two-switches-nic-one-socket", cells, best_size=1, best_gbs=0.0)
+    console = Console(width=width, no_color=True)
+    with console.capture() as capture:
+        console.print(draw_picture(Picture(1.5, "", (row,), Counts(), ()), width))
+    header, line = capture.get().splitlines()[:2]
+    assert header.split()[0] == "node"
+    assert "free" in header
+    assert line.startswith("n01")
+    assert line.count("007") == 15
+    assert "…" not in line
