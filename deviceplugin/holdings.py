@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Final, cast
 
 import grpc
 import msgspec
@@ -14,12 +14,15 @@ from deviceplugin.podresources.v1 import api_pb2, api_pb2_grpc
 
 # kubelet re-creates its socket when it restarts; the default back-off of gRPC (1 s doubling to
 # 120 s) would keep us away from it for long.
-CHANNEL_OPTIONS = (
+CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+RATE_PAUSE: Final = 0.02
+"""Seconds; kubelet allows 100 calls a second, and 10 at once."""
 
 
 class PodHoldings(msgspec.Struct, frozen=True):
@@ -83,19 +86,24 @@ class PodResources:
     def list(self, timeout: float) -> Holdings:
         """Ask kubelet; raises PodResourcesError after `timeout` seconds or when it refuses."""
         end = time.monotonic() + timeout
-        try:
-            return self._ask(timeout)
-        except grpc.RpcError as error:
-            if _code(error) is not grpc.StatusCode.UNAVAILABLE:
-                raise PodResourcesError(_said(error)) from error
-        # After a failure to connect gRPC rests, and refuses every call meanwhile, though kubelet
-        # may be back. A channel of its own connects at once.
-        self._channel.close()
-        self._connect()
-        try:
-            return self._ask(max(0.0, end - time.monotonic()))
-        except grpc.RpcError as error:
-            raise PodResourcesError(_said(error)) from error
+        renewed = False
+        while True:
+            left = end - time.monotonic()
+            try:
+                return self._ask(max(0.0, left))
+            except grpc.RpcError as error:
+                code = _code(error)
+                if code is grpc.StatusCode.UNAVAILABLE and not renewed:
+                    # After a failure to connect gRPC rests, and refuses every call meanwhile,
+                    # though kubelet may be back. A channel of its own connects at once.
+                    self._channel.close()
+                    self._connect()
+                    renewed = True
+                elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and left > RATE_PAUSE:
+                    # All agents of the node share the rate; what is missing comes back at once.
+                    time.sleep(RATE_PAUSE)
+                else:
+                    raise PodResourcesError(_said(error)) from error
 
     def close(self) -> None:
         """Drop the connection."""

@@ -18,12 +18,18 @@ from tests.deviceplugin.nodes import RESOURCE
 
 
 class Lister(api_pb2_grpc.PodResourcesListerServicer):
-    """A node without pods. The other calls are not made here."""
+    """A node without pods, after so many refusals. The other calls are not made here."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.refusals = refusals
 
     def List(  # noqa: N802 -- the RPC's name
         self, request: api_pb2.ListPodResourcesRequest, context: grpc.ServicerContext
     ) -> api_pb2.ListPodResourcesResponse:
-        """Show nothing."""
+        """Show nothing, or refuse."""
+        if self.refusals:
+            self.refusals -= 1
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected by rate limit")
         return api_pb2.ListPodResourcesResponse()
 
     Get = GetAllocatableResources = None  # type: ignore[assignment]  # see above
@@ -37,9 +43,9 @@ def socket() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def _serve(socket: Path) -> grpc.Server:
+def _serve(socket: Path, lister: Lister | None = None) -> grpc.Server:
     server = grpc.server(ThreadPoolExecutor(2))
-    api_pb2_grpc.add_PodResourcesListerServicer_to_server(Lister(), server)
+    api_pb2_grpc.add_PodResourcesListerServicer_to_server(lister or Lister(), server)
     server.add_insecure_port(f"unix:{socket}")
     server.start()
     return server
@@ -55,3 +61,16 @@ def test_a_kubelet_that_is_back_is_asked_at_once(socket: Path) -> None:
         assert asked.list(1) == Holdings()
         server.stop(0).wait()
     asked.close()
+
+
+def test_other_agents_may_use_up_the_rate(socket: Path) -> None:
+    """A refusal by rate is tried again within the timeout, and then told."""
+    lister = Lister(refusals=3)
+    server = _serve(socket, lister)
+    asked = PodResources(str(socket), RESOURCE)
+    assert asked.list(5) == Holdings()
+    lister.refusals = 1000
+    with pytest.raises(PodResourcesError, match=r"rate limit|DEADLINE_EXCEEDED"):
+        asked.list(0.1)
+    asked.close()
+    server.stop(0).wait()
