@@ -1,19 +1,23 @@
-"""Our policy: little waste, even use of CPU and GPU, and rare models kept for who needs them.
+"""Our policy: little waste, CPU and GPU used up together, rare models kept for who needs them.
 
-Scores are fractions of nothing: thousandths of a GPU, not rounded, so that no order of nodes is
-hidden in them. Four terms, each a function of arrays of nodes:
+Scores are thousandths of a GPU, not rounded, so that no order of nodes is hidden in them. Five
+terms, each a function of arrays of nodes:
 
-* what the placement gains in waste (FGD's measure), limited, since a gain of a whole GPU tells
-  no more than one of half a GPU;
-* minus what would be left free of the node's GPUs: used nodes are filled before others;
-* minus how unlike the free parts of its CPU and GPUs would be: what is left of one cannot be
-  used without the other;
+* what the placement gains in waste (FGD's measure), limited: to gain a whole GPU on a node that
+  has much of no use says little more than to gain half of one;
+* minus the part of the node's CPU that would be left free: used nodes are filled before others;
+* minus the stranded part, by which the free part of its GPUs would exceed that of its CPU: such
+  GPUs will stay idle for want of CPU;
+* minus the GPUs that this placement strands, plus those that it frees. Not for tasks without
+  GPUs: they only take CPU, and would be driven to nodes where it is plentiful instead of to those
+  whose GPUs are taken;
 * minus the pressure on the node's GPU model from tasks that can run on few models only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -25,14 +29,18 @@ from scheduler.simulation.policies.framework import Rating, Steadfast, Ties
 from scheduler.simulation.trace import WHOLE_GPU_MILLI, TaskClass
 from scheduler.simulation.workload import Demand, Workload, demand_of, target_mix, trim_mix
 
+DECIMALS: Final = 6
+"""Differences below a millionth of a thousandth of a GPU are rounding, not reasons."""
+
 
 class Weights(msgspec.Struct, frozen=True):
     """The constants, in thousandths of a GPU; docs/simulation.md tells how they were found."""
 
     gain_limit: float = 1000.0
-    free: float = 80.0
-    uneven: float = 80.0
-    pressure: float = 100.0
+    free_cpu: float = 90.0
+    stranded: float = 270.0
+    stranding: float = 100.0
+    pressure: float = 150.0
 
 
 def limit_gains(gains: FloatArray, limit: float) -> FloatArray:
@@ -44,6 +52,12 @@ def limit_gains(gains: FloatArray, limit: float) -> FloatArray:
 def free_parts(free: IntArray, capacity: IntArray) -> FloatArray:
     """Return the part of each node's capacity that is free, 0 where it has none."""
     answer: FloatArray = free / np.maximum(capacity, 1)
+    return answer
+
+
+def stranded_part(gpu: FloatArray, cpu: FloatArray) -> FloatArray:
+    """Return by how much the free part of a node's GPUs exceeds that of its CPU."""
+    answer: FloatArray = np.maximum(gpu - cpu, 0)
     return answer
 
 
@@ -87,21 +101,28 @@ class Gputopo(Steadfast):
         """Rate nodes in thousandths of a GPU; the GPU of a task with a share gains most."""
         weights = self.weights
         gains = waste_gains(self.workload, view.cpu, view.share, view.model, task)
+        # Sums come out a hair apart by how many rows are rated at once: equals must stay equal.
+        gains = np.round(gains, DECIMALS)
         devices = gains.argmax(axis=1)
-        gpu = free_parts(view.share.sum(axis=1) - task.gpu_milli, view.gpus * WHOLE_GPU_MILLI)
-        cpu = free_parts(view.cpu - task.cpu_milli, view.cpu_capacity)
+        idle = view.share.sum(axis=1)
+        gpu_capacity = view.gpus * WHOLE_GPU_MILLI
+        cpu_capacity = view.cpu_capacity
+        cpu = free_parts(view.cpu - task.cpu_milli, cpu_capacity)
+        after = stranded_part(free_parts(idle - task.gpu_milli, gpu_capacity), cpu)
         scores = limit_gains(gains.max(axis=1), weights.gain_limit)
-        scores -= weights.free * gpu
-        scores -= weights.uneven * np.abs(gpu - cpu)
+        scores -= weights.free_cpu * cpu
+        scores -= weights.stranded * after
         if task.gpu_milli:
+            parts = free_parts(idle, gpu_capacity), free_parts(view.cpu, cpu_capacity)
+            scores -= weights.stranding * view.gpus * (after - stranded_part(*parts))
             asked = task.gpu_milli / WHOLE_GPU_MILLI
             scores -= weights.pressure * asked * self.pressure[view.model]
-        return Rating(scores, devices if task.shares else None)
+        return Rating(np.round(scores, DECIMALS), devices if task.shares else None)
 
 
-def supply_of(view_models: Sequence[str], model: IntArray, gpus: IntArray) -> list[int]:
+def supply_of(models: Sequence[str], model: IntArray, gpus: IntArray) -> list[int]:
     """Return the GPU thousandths of each model."""
-    counts = np.bincount(model, weights=gpus, minlength=len(view_models))
+    counts = np.bincount(model, weights=gpus, minlength=len(models))
     return [int(count) * WHOLE_GPU_MILLI for count in counts]
 
 
@@ -119,7 +140,7 @@ class LearningGputopo(Gputopo):
 
     name = "gputopo-learned"
 
-    HALF_LIFE = 20_000
+    HALF_LIFE: float = 20_000
     """An arrival counts half after so many others."""
 
     MOST_BETWEEN = 2_000

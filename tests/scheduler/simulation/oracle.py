@@ -129,15 +129,19 @@ def gputopo(
     state: State, task: TaskClass, mix: Mapping[Demand, float], pressure: float, weights: Weights
 ) -> dict[int, float]:
     """Our score by GPU."""
+
+    def stranded(one: State) -> float:
+        gpu = sum(one.shares) / (1000 * len(one.shares)) if one.shares else 0
+        return max(gpu - one.cpu / one.cpu_capacity, 0)
+
     answer = {}
     for device, gain in gains(state, task, mix).items():
         after = place(state, task, device)
-        gpu = sum(after.shares) / (1000 * len(after.shares)) if after.shares else 0
-        cpu = after.cpu / after.cpu_capacity
-        answer[device] = (
-            weights.gain_limit * math.tanh(gain / weights.gain_limit)
-            - weights.free * gpu
-            - weights.uneven * abs(gpu - cpu)
-            - weights.pressure * pressure * task.gpus * task.share_milli / 1000
-        )
+        score = weights.gain_limit * math.tanh(gain / weights.gain_limit)
+        score -= weights.free_cpu * after.cpu / after.cpu_capacity
+        score -= weights.stranded * stranded(after)
+        if task.gpus:
+            score -= weights.stranding * len(state.shares) * (stranded(after) - stranded(state))
+        score -= weights.pressure * pressure * task.gpus * task.share_milli / 1000
+        answer[device] = score
     return answer

@@ -161,7 +161,7 @@ def test_published_scores_are_their_formulas(
 def test_our_score_is_the_formula(
     cluster: Cluster, task: TaskClass, list_: list[TaskClass]
 ) -> None:
-    """Limited gain, less free, less uneven, less pressure."""
+    """Limited gain, less free CPU, less stranded GPU, less pressure."""
     mix = target_mix(list_)
     supply = supply_of(cluster.models, cluster.model, cluster.gpus)
     pressure = model_pressure(mix, cluster.models, supply)
