@@ -9,6 +9,7 @@ that is younger than the cause. A GPU that fails again and again is held twice a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -126,6 +127,17 @@ class HealthRecord:
             for causes in self._causes.values()
             for cause in causes.values()
         )
+
+    def forget_all_but(self, uuids: AbstractSet[str]) -> None:
+        """Drop what is known of other GPUs: they were replaced and will never pass a probe."""
+        for record in (
+            self._causes,
+            self._passing_since,
+            self._times_failed,
+            self._well_since,
+        ):
+            for uuid in record.keys() - uuids:
+                del record[uuid]
 
     def hold(self, uuid: str) -> float:
         """Return how many seconds of passed probes this GPU must show."""

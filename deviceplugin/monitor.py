@@ -132,7 +132,7 @@ class Monitor:
     def _watch(self, nvml: Nvml) -> None:
         """Work with one initialisation until it fails or a younger one is needed."""
         # First of all: what happens during the discovery must not be lost.
-        events: EventSet | None = self._register(nvml)
+        events = self._register(nvml)
         rest = 0.0
         try:
             self._rediscover(nvml)
@@ -146,11 +146,12 @@ class Monitor:
                 now = self._clock()
                 if now >= next_probe:
                     next_probe = now + self._probe_seconds
-                    self._probe(nvml)
-                if events is None:
-                    events = self._register(nvml)
-                    # Only now: events gather in the new set while we rest.
-                    self._stopping.wait(rest)
+                    if self._probe(nvml):
+                        # A set with a lost GPU tells of no other GPU either.
+                        events = self._renew(nvml, events)
+                    self._post(self._board.read().topology)
+                # Events gather in the set while we rest.
+                self._stopping.wait(rest)
                 if self._reinit_is_due(now):
                     _log.info("NVML is initialised again to look for GPUs that were lost")
                     return
@@ -159,20 +160,30 @@ class Monitor:
                 except NvmlError as error:
                     if error.code != Code.GPU_IS_LOST:
                         raise
-                    # The set is of no use any more; without the lost GPU a new one will be.
                     self._metrics.nvml_errors.labels("wait").inc()
-                    _close(events)
-                    events = None
+                    events = self._renew(nvml, events)
                     next_probe = now
                     rest = self._pause.next()
                     continue
                 self._pause.reset()
                 rest = 0.0
-                if event is not None and self._take(event):
-                    self._rediscover(nvml)
-                    next_probe = min(next_probe, now + WAIT_SECONDS)
+                if event is not None:
+                    next_probe = min(next_probe, self._answer(nvml, event, now))
         finally:
             _close(events)
+
+    def _renew(self, nvml: Nvml, events: EventSet) -> EventSet:
+        """Exchange the set; what happens before there is a new one is never told."""
+        fresh = self._register(nvml)
+        _close(events)
+        return fresh
+
+    def _answer(self, nvml: Nvml, event: NvmlEvent, now: float) -> float:
+        """Act on an event; return when the GPUs should be asked next."""
+        if self._take(event):
+            self._rediscover(nvml)
+        # One that cannot say who it is any more is found out by the probe.
+        return now + WAIT_SECONDS if event.uuid else now
 
     def _reinit_is_due(self, now: float) -> bool:
         """Return whether it is time to look for a lost GPU with a new initialisation."""
@@ -208,13 +219,13 @@ class Monitor:
         _log.warning("GPU event", uuid=event.uuid, what=fault.reason, response=str(fault.response))
         if event.uuid:
             self._note(event.uuid, fault)
-        elif fault.response is Response.UNHEALTHY:
-            # It cannot say who it is any more: the probe that follows finds out.
-            return True
         return fault.rediscover
 
-    def _probe(self, nvml: Nvml) -> None:
-        """Ask every GPU whether it answers; a new one leads to a discovery."""
+    def _probe(self, nvml: Nvml) -> bool:
+        """Ask every GPU whether it answers; return whether one was lost since the last time.
+
+        A GPU that is new leads to a discovery.
+        """
         seen: set[str] = set()
         sick: dict[str, Fault] = {}
         for index in range(nvml.count()):
@@ -233,18 +244,21 @@ class Monitor:
                 continue
             seen.add(uuid)
         now = self._clock()
+        before = self._record.unhealthy()
+        failed = False
         for gpu in self._board.read().topology.gpus:
             fault = sick.get(gpu.uuid)
             if fault is None and gpu.uuid not in seen:
                 fault = fault_of_loss("NVML does not show it any more")
             if fault is not None:
+                failed = failed or gpu.uuid not in before
                 self._note(gpu.uuid, fault, post=False)
             elif self._record.passed(gpu.uuid, now, self._init):
                 _log.info("GPU has recovered", uuid=gpu.uuid)
-        self._post(self._board.read().topology)
         if seen - self._board.read().topology.position_of().keys():
             _log.info("NVML shows a GPU that is new")
             self._rediscover(nvml)
+        return failed
 
     def _rediscover(self, nvml: Nvml) -> None:
         """Read the topology again; GPUs that are not to be seen any more stay, as lost ones."""
@@ -265,6 +279,7 @@ class Monitor:
             reason = self._adopted.pop(uuid)
             fault = Fault("adopted", reason, Response.UNHEALTHY, Recovery.RECHECK)
             self._note(uuid, fault, post=False)
+        self._record.forget_all_but(found.topology.position_of().keys())
         self._post(found.topology)
 
     def _note(self, uuid: str, fault: Fault, *, post: bool = True) -> None:
@@ -287,7 +302,6 @@ class Monitor:
         self._board.post(Inventory(topology, unhealthy))
 
 
-def _close(events: EventSet | None) -> None:
-    if events is not None:
-        with contextlib.suppress(NvmlError):
-            events.close()
+def _close(events: EventSet) -> None:
+    with contextlib.suppress(NvmlError):
+        events.close()

@@ -48,7 +48,9 @@ def check_request(request: Request, everything: GpuSet) -> None:
         missing = format_positions(GpuSet(must & ~usable & everything)) or "of another node"
         raise SelectionError(f"must: GPU {missing} is not available")
     if request.count > size(usable):
-        raise SelectionError(f"size {request.count}: only {size(usable)} GPUs are available")
+        left = size(usable)
+        there = f"only {left} GPU is" if left == 1 else f"only {left} GPUs are"
+        raise SelectionError(f"size {request.count}: {there} available")
     if size(must) > request.count:
         raise SelectionError(f"must: {size(must)} GPUs do not fit a set of {request.count}")
 

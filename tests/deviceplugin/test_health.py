@@ -118,6 +118,16 @@ def test_a_lost_gpu_needs_a_younger_initialisation() -> None:
     assert record.passed("g0", 1001, 2)
 
 
+def test_a_replaced_gpu_is_forgotten() -> None:
+    """What waits for a GPU that is gone for good asks NVML for nothing any more."""
+    record = HealthRecord(hold=60)
+    record.note("old", fault_of_loss("GPU_IS_LOST"), 0.0, 1)
+    record.note("here", fault_of_xid(48, {}), 0.0, 1)
+    record.forget_all_but({"here", "new"})
+    assert not record.needs_reinit(1)
+    assert record.unhealthy().keys() == {"here"}
+
+
 def test_the_first_of_several_causes_is_the_reason() -> None:
     """A loss brings errors in its wake: what came first is told."""
     record = HealthRecord(hold=60)
