@@ -66,8 +66,8 @@ class View:
     def _like(self, rows: IntArray, policy: Policy, names: Sequence[str] | None) -> Self:
         view = self.__class__.__new__(self.__class__)
         view.rows, view.policy, view.unknown = rows, policy, self.unknown
-        view._names = names  # noqa: SLF001 -- of our own kind, as below
-        view._columns, view._sets = self._columns, self._sets  # noqa: SLF001
+        view._names = names  # noqa: SLF001 -- of our own kind
+        view._columns, view._sets = self._columns, self._sets  # noqa: SLF001 -- as above
         return view
 
     @property

@@ -54,7 +54,7 @@ class PodsApi(Protocol):
     async def get(self, path: str, *, timeout: float = ...) -> bytes:  # noqa: ASYNC109 -- a socket's
         """Read an object."""
 
-    async def post(self, path: str, body: object, *, timeout: float = ...) -> bytes:  # noqa: ASYNC109
+    async def post(self, path: str, body: object, *, timeout: float = ...) -> bytes:  # noqa: ASYNC109 -- as above
         """Create."""
 
 
