@@ -92,12 +92,14 @@ class FakeKubelet(api_pb2_grpc.RegistrationServicer):
             context.abort(grpc.StatusCode.INTERNAL, "not now")
         if not ask_options(self.folder / request.endpoint, 5):
             context.abort(grpc.StatusCode.UNAVAILABLE, "cannot dial back")
-        if self.watches:
+        # Noted before the stream opens: who sees the stream finds the request here.
+        watches = self.watches
+        self.requests.append(request)
+        if watches:
             channel = grpc.insecure_channel(f"unix:{self.folder}/{request.endpoint}")
             self._channels.append(channel)
             stream = api_pb2_grpc.DevicePluginStub(channel).ListAndWatch(api_pb2.Empty())
             threading.Thread(target=self._watch, args=(stream,), daemon=True).start()
-        self.requests.append(request)
         return api_pb2.Empty()
 
     def _watch(self, stream: Any) -> None:
@@ -284,7 +286,7 @@ def test_stopping_removes_the_socket(world: World) -> None:
     world.start()
     world.registrar.stop()
     wait_until(lambda: not world.own_sockets(), what="the socket to go")
-    assert world.listing.active == 0
+    wait_until(lambda: world.listing.active == 0, what="the stream's end")
 
 
 def test_sockets_of_dead_processes_are_swept_at_start(world: World) -> None:
