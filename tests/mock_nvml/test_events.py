@@ -265,5 +265,5 @@ def test_a_malformed_fault_names_the_place(
 ) -> None:
     """From Python it is a FaultError, and nothing has happened."""
     with pytest.raises(FaultError) as caught:
-        mock.inject(**fields)  # type: ignore[arg-type]
+        mock.inject(**fields)
     assert message in str(caught.value)

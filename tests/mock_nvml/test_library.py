@@ -36,7 +36,7 @@ def handle(index: int) -> object:
 def code_of(call: object, *arguments: object) -> int:
     """Return the code that a call fails with."""
     with pytest.raises(pynvml.NVMLError) as caught:
-        call(*arguments)  # type: ignore[operator]
+        call(*arguments)
     return int(caught.value.value)
 
 

@@ -50,7 +50,7 @@ class Border:
         self.gets += 1
         return await self.client.get(path, timeout=timeout)
 
-    async def post(self, path: str, body: object, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109
+    async def post(self, path: str, body: object, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109 -- as the client has it
         """Create, through the gates."""
         self.posts += 1
         await self.sends.wait()
@@ -88,7 +88,7 @@ class Town:
                 self.client,
                 path,
                 kind,  # type: ignore[arg-type]  # one of two pairs
-                sink,  # type: ignore[arg-type]
+                sink,
             )
             self._tasks.append(asyncio.create_task(reflector.run()))
         await self.until(lambda: inventory.synced)

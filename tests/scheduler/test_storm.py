@@ -61,7 +61,7 @@ class StormyBorder(Border):
             raise UnreachableError("GET: the connection was refused")
         return await super().get(path, timeout=timeout)
 
-    async def post(self, path: str, body: object, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109
+    async def post(self, path: str, body: object, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109 -- as the client has it
         """Create: at once, late, refused, lost on the way there or on the way back."""
         chance = 1.0 if self.calm else self.rng.random()
         if chance < 0.08:
@@ -311,7 +311,7 @@ async def test_a_storm_gives_no_gpu_twice_and_loses_none(
         await town.until(lambda: not any(each.real for each in kubelets.values()), "kubelets idle")
         for name, topology in NODES.items():
             await town.until(
-                lambda name=name, topology=topology: town.free(name) == len(topology.gpus),  # type: ignore[misc]
+                lambda name=name, topology=topology: town.free(name) == len(topology.gpus),
                 f"all of {name} is free",
             )
         assert len(town.extender.cluster.claims) == 0

@@ -73,7 +73,7 @@ def request(
         namespace="default",
         name=f"pod-{uid}",
         containers=containers,
-        demand=Demand(sum(counts), **demand),  # type: ignore[arg-type]
+        demand=Demand(sum(counts), **demand),
         profile=profile,
         init=tuple(ContainerRequest(f"i{n}", count) for n, count in enumerate(init)),
         priority=priority,

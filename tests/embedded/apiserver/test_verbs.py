@@ -61,7 +61,7 @@ def test_limits_become_requests(api: Api) -> None:
     """A limit without a request is the request, as API defaulting has it."""
     resources = {"limits": {"nvidia.com/gpu": "2", "cpu": "4"}, "requests": {"cpu": "1"}}
     body = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}}
-    body["spec"]["containers"][0]["resources"] = resources  # type: ignore[index]
+    body["spec"]["containers"][0]["resources"] = resources
     [container] = api.create(PODS_HERE, body).object["spec"]["containers"]
     assert container["resources"]["requests"] == {"nvidia.com/gpu": "2", "cpu": "1"}
 

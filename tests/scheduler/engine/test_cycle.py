@@ -22,7 +22,7 @@ from topology.profiles import TRAINING
 
 def decide(state: object, wanted: PodRequest, *names: str, profile: str = "training") -> Decision:
     """Run one cycle over these nodes."""
-    view = state.view(names)  # type: ignore[attr-defined]
+    view = state.view(names)
     return schedule(built_in(), view, wanted, BUILT_IN[profile], at=0.0)
 
 
@@ -51,7 +51,7 @@ REFUSALS = [
 )
 def test_refusal(node: object, wanted: PodRequest, by: str) -> None:
     """Each reason refuses the node, and says so with its constant text."""
-    state = cluster(a=node)  # type: ignore[arg-type]
+    state = cluster(a=node)
     decision = decide(state, wanted, "a")
     assert decision.chosen is None
     assert decision.counts() == {by: 1}
@@ -73,7 +73,7 @@ ACCEPTED = [
 )
 def test_acceptance(node: object, wanted: PodRequest) -> None:
     """A node that meets every demand is chosen."""
-    decision = decide(cluster(a=node), wanted, "a")  # type: ignore[arg-type]
+    decision = decide(cluster(a=node), wanted, "a")
     assert decision.chosen is not None
     assert decision.refusals == ()
 
@@ -156,7 +156,7 @@ class Odd:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Answer."""
-        return self.answer  # type: ignore[return-value]
+        return self.answer
 
 
 class OddFilter:
@@ -168,7 +168,7 @@ class OddFilter:
 
     def filter(self, view: View, request: PodRequest) -> BoolArray:
         """Answer with numbers."""
-        return np.ones(len(view))  # type: ignore[return-value]
+        return np.ones(len(view))
 
 
 ODD = [

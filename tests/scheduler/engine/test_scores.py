@@ -84,7 +84,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_nodes(
     }
     names = list(nodes)
     shuffled = list(nodes)
-    rng.shuffle(shuffled)  # type: ignore[attr-defined]
+    rng.shuffle(shuffled)
     one = cluster(**nodes)
     other = cluster(**{name: nodes[name] for name in shuffled})
     answers = [
