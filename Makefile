@@ -7,10 +7,10 @@ ARGS ?=
 # Two workers on two cores; PYTEST_WORKERS=0 runs in one process, for a debugger.
 PYTEST_WORKERS ?= 2
 
-.PHONY: help install demo test lint format proto lock clean
+.PHONY: help install demo test e2e lint format proto lock clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(STAMP): locks/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,6 +27,9 @@ demo: install  ## the main job on an embedded cluster; ARGS="--nodes 20 --pods 1
 
 test: install  ## all tests; ARGS="-k quality" passes options on
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(ARGS)
+
+e2e: install  ## the same on real Kubernetes components; needs root and, the first time, Go
+	$(BIN)/python -m tests.e2e.run $(ARGS)
 
 lint: install  ## formatting, lint, types, layers, docstrings, spelling
 	$(BIN)/ruff format --check .

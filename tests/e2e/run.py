@@ -1,0 +1,53 @@
+"""`make e2e`: everything on real components, in a sandbox; what is missing is said in one line."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+
+from tests.e2e import components, sandbox
+from tests.e2e.errors import MissingError
+
+_TOOLS: Final = {
+    "etcd": "etcd-server",
+    "openssl": "openssl",
+    "containerd": "containerd",
+    "runc": "runc",
+}
+"""What has to be on the PATH, and Debian's package that brings it."""
+
+_PYTEST: Final = (
+    *(sys.executable, "-m", "pytest", "--real", "-p", "no:cacheprovider"),
+    *("-n", "2", "--dist", "loadfile"),
+)
+_PLACES: Final = ("tests/contract", "tests/e2e")
+
+
+def check() -> None:
+    """Raise MissingError with one line that says all that the machine lacks."""
+    sandbox.check()
+    packages = [package for tool, package in _TOOLS.items() if shutil.which(tool) is None]
+    if packages:
+        raise MissingError(f"not installed: {' '.join(packages)} (names of Debian's packages)")
+    if components.missing():
+        components.find_go()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build what is missing, then run pytest in the sandbox; 2 if the machine will not do."""
+    try:
+        check()
+        components.build(Console(stderr=True))
+        places = () if any(a.startswith("tests/") for a in arguments) else _PLACES
+        return sandbox.run([*_PYTEST, *places, *arguments])
+    except MissingError as error:
+        sys.stderr.write(f"make e2e: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
