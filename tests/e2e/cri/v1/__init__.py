@@ -1,0 +1,1 @@
+"""The container runtime interface; generated code only."""
