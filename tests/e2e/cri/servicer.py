@@ -9,7 +9,6 @@ import grpc
 
 from tests.e2e.cri.books import Books, Container, Sandbox
 from tests.e2e.cri.errors import CriError, UnknownIdError
-from tests.e2e.cri.images import image_id
 from tests.e2e.cri.v1 import api_pb2 as cri
 from tests.e2e.cri.v1 import api_pb2_grpc as rpc
 
@@ -17,7 +16,10 @@ Answer = TypeVar("Answer")
 
 
 class Runtime(rpc.RuntimeServiceServicer):
-    """Answers for sandboxes and containers."""
+    """Answers for sandboxes and containers.
+
+    Containers are created with the ID of an image, as ImageService gave it, in place of its name.
+    """
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -154,12 +156,12 @@ class Runtime(rpc.RuntimeServiceServicer):
                     pod_sandbox_id=one.sandbox.id,
                     metadata=one.config.metadata,
                     image=one.config.image,
-                    image_ref=image_id(one.config.image.image),
+                    image_ref=one.config.image.image,
                     state=one.state,
                     created_at=one.created,
                     labels=one.config.labels,
                     annotations=one.config.annotations,
-                    image_id=image_id(one.config.image.image),
+                    image_id=one.config.image.image,
                 )
                 for one in self._books.containers()
                 if wanted in ("", one.sandbox.id)
@@ -183,13 +185,13 @@ class Runtime(rpc.RuntimeServiceServicer):
                 finished_at=found.finished,
                 exit_code=found.exit_code,
                 image=config.image,
-                image_ref=image_id(config.image.image),
+                image_ref=config.image.image,
                 reason=_reason(found),
                 labels=config.labels,
                 annotations=config.annotations,
                 mounts=config.mounts,
                 log_path=f"{found.sandbox.config.log_directory}/{config.log_path}",
-                image_id=image_id(config.image.image),
+                image_id=config.image.image,
             )
         )
 
