@@ -299,6 +299,18 @@ class ControlPlane:
             with contextlib.suppress(HTTPError):
                 self.make_account("default")
 
+    def await_node(self, name: str) -> None:
+        """Wait until a node is there and ready, and take its taint away as a controller would."""
+
+        def is_ready() -> bool:
+            if not self._has(f"/api/v1/nodes/{name}"):
+                return False
+            conditions = self.ask(f"/api/v1/nodes/{name}")["status"].get("conditions", [])
+            return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+        wait_until(is_ready, 60, f"node {name} to be ready")
+        self.kubectl("taint", "node", name, "node.kubernetes.io/not-ready-", "--overwrite")
+
     def make_account(self, namespace: str) -> None:
         """Make a namespace's service account, as a controller would, so that pods can be made."""
         self.ask(
