@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,7 @@ import typer
 from cli.usage import one_line_errors
 
 if TYPE_CHECKING:
-    from mock_nvml import MockNvml
+    from deviceplugin.settings import PluginSettings
 
 
 def device_plugin(
@@ -28,6 +31,11 @@ def device_plugin(
     log_level: str | None = typer.Option(None, help="debug, info, warning or error."),
     mock_machine: str | None = typer.Option(
         None, metavar="FILE-or-NAME", help="No hardware: NVML answers as this machine would."
+    ),
+    mock_machine_label: str | None = typer.Option(
+        None,
+        metavar="KEY",
+        help="A label of the Node that names the mock machine; without it, --mock-machine.",
     ),
     mock_faults: Path | None = typer.Option(
         None, help="A script of faults that befall the mock machine; re-read when it changes."
@@ -58,25 +66,58 @@ def device_plugin(
         "ops_port": ops_port,
         "log_level": log_level,
     }
-    with one_line_errors():
-        if mock_faults is not None and mock_machine is None:
-            raise typer.BadParameter("--mock-faults needs --mock-machine")
-        settings = load_settings(PluginSettings, config, os.environ, flags)
-        mock = None if mock_machine is None else install_mock(mock_machine, settings.node_name)
-        if mock is not None and mock_faults is not None:
-            mock.play(mock_faults)
-    try:
+    with contextlib.ExitStack() as stack:
+        with one_line_errors():
+            if mock_machine is None and (mock_faults or mock_machine_label):
+                raise typer.BadParameter(
+                    "--mock-faults and --mock-machine-label need --mock-machine"
+                )
+            settings = load_settings(PluginSettings, config, os.environ, flags)
+            if mock_machine is not None:
+                reference = labelled_machine(settings, mock_machine_label) or mock_machine
+                settings = stack.enter_context(mocked(settings, reference, mock_faults))
         return run(settings)
-    finally:
-        if mock is not None:
-            mock.uninstall()
 
 
-def install_mock(reference: str, seed: str) -> MockNvml:
-    """Put a mock of the machine behind pynvml; the node's name makes its GPUs' uuids unique."""
-    from mock_nvml import MockNvml
+@contextlib.contextmanager
+def mocked(
+    settings: PluginSettings, reference: str, faults: Path | None
+) -> Iterator[PluginSettings]:
+    """Put a mock of the machine behind pynvml; the node's name makes its GPUs' uuids unique.
+
+    Yields settings with the sysfs of the machine, unless they name one: on the host's own, the
+    addresses of the mock would be those of other devices, or of none.
+    """
+    from mock_nvml import MockNvml, write_sysfs
     from topology.catalogue import load_machine
 
-    mock = MockNvml(load_machine(reference), seed=seed)
-    mock.install()
-    return mock
+    machine = load_machine(reference)
+    with (
+        tempfile.TemporaryDirectory(prefix="gputopo-sys-") as folder,
+        MockNvml(machine, seed=settings.node_name) as mock,
+    ):
+        if "sysfs_root" not in settings.model_fields_set:
+            write_sysfs(machine, Path(folder), seed=settings.node_name)
+            settings = settings.model_copy(update={"sysfs_root": folder})
+        if faults is not None:
+            mock.play(faults)
+        yield settings
+
+
+def labelled_machine(settings: PluginSettings, label: str | None) -> str | None:
+    """Return the machine that the label of the own Node names, None where there is none."""
+    if label is None:
+        return None
+    import msgspec
+
+    from runtime.errors import AccessError, KubeError
+    from runtime.kube import connect
+    from runtime.objects import Node
+
+    try:
+        with contextlib.closing(connect(settings.kubeconfig)) as client:
+            body = client.get(f"/api/v1/nodes/{settings.node_name}")
+    except (AccessError, KubeError) as error:
+        # kubelet starts the container again, by when the API server may be there.
+        raise OSError(f"the label {label} cannot be read: {error}") from None
+    return (msgspec.json.decode(body, type=Node).metadata.labels or {}).get(label)
