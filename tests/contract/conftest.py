@@ -1,19 +1,98 @@
-"""The world that the contract's cases run in. This fixture alone knows what it is made of."""
+"""The worlds that the contract's cases run in, and the table of what came of it.
+
+Every case runs on the embedded cluster; with ``--real`` on real components as well. These fixtures
+alone know what a world is made of.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
 from tests.contract.embedded_world import EmbeddedWorld
-from tests.contract.world import World
+from tests.contract.table import Outcome, draw
+from tests.contract.world import Setup, World
+
+EMBEDDED: Final = "embedded"
+REAL: Final = "real"
+
+_CASE: Final = "contract_case"
+_KIND: Final = "contract_kind"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--real``."""
+    parser.addoption(
+        "--real",
+        action="store_true",
+        help="run the contract's cases on real Kubernetes components, too, and print a table",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker of cases that one kind of cluster cannot run."""
+    config.addinivalue_line(
+        "markers", "only(kind, reason): a case that only one kind of cluster can run, and why"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each case once for each kind of cluster."""
+    if "kind" in metafunc.fixturenames:
+        kinds = [EMBEDDED, REAL] if _with_real(metafunc.config) else [EMBEDDED]
+        metafunc.parametrize("kind", kinds, scope="module")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Note a case's name without its kind, and skip it where it does not apply."""
+    if not isinstance(item, pytest.Function) or "kind" not in item.fixturenames:
+        return
+    kind = str(item.callspec.params["kind"])
+    rest = item.callspec.id.removeprefix(kind).removesuffix(kind).strip("-")
+    words = item.originalname.removeprefix("test_").replace("_", " ")
+    case = f"{item.path.stem.removeprefix('test_')}: {words}{f' [{rest}]' if rest else ''}"
+    item.user_properties += [(_CASE, case), (_KIND, kind)]
+    for only in item.iter_markers("only"):
+        if only.args[0] != kind:
+            item.add_marker(pytest.mark.skip(reason=only.kwargs["reason"]))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the table case x cluster after a run with ``--real``."""
+    if not _with_real(config):
+        return
+    outcomes: list[Outcome] = []
+    for word in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(word):
+            told = dict(report.user_properties)
+            if _CASE in told:
+                reason = report.longrepr[2] if word == "skipped" else ""
+                outcomes.append(Outcome(str(told[_CASE]), str(told[_KIND]), word, str(reason)))
+    terminalreporter.section("case x cluster")
+    for line in draw(outcomes, (EMBEDDED, REAL)):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[World]:
+def setup() -> Setup:
+    """Return how the node is set up; a module may parametrise it in another way."""
+    return Setup()
+
+
+@pytest.fixture(scope="module")
+def node(kind: str, setup: Setup) -> Iterator[World]:
     """Return a node whose plugin is up."""
-    world = EmbeddedWorld()
+    if kind == REAL:
+        # Only here: nobody else needs the components.
+        from tests.contract.real_world import RealWorld
+
+        world: World = RealWorld(setup)
+    else:
+        world = EmbeddedWorld(setup)
     try:
         world.start_plugin()
         yield world
@@ -26,3 +105,7 @@ def world(node: World) -> Iterator[World]:
     """Return the node, as good as new; it is cleared after each case, whatever became of it."""
     yield node
     node.clear()
+
+
+def _with_real(config: pytest.Config) -> bool:
+    return bool(config.getoption("real", default=False))

@@ -1,13 +1,13 @@
 """One node as the cases of the contract see it: what they may do to it, and what they may ask.
 
 Nothing here says what the node is made of. `EmbeddedWorld` is made of the embedded API server and
-kubelet; a world of real components need only offer the same.
+kubelet, `RealWorld` of real components.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -15,15 +15,29 @@ from topology.wire import NodeState
 
 RESOURCE = "nvidia.com/gpu"
 NAMESPACE = "contract"
+NODE = "n1"
+MACHINE = "dgx1-v100"
+GPUS = 8
 
 Sets = Mapping[str, tuple[int, ...]]
 """Container to GPUs, by their place in the node's order."""
+
+TopologyPolicy = Literal["none", "best-effort", "restricted", "single-numa-node"]
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """How a node is set up: kubelet's topology manager, and whether the plugin tells it of NUMA."""
+
+    topology_policy: TopologyPolicy = "none"
+    numa_hints: bool = True
 
 
 class PodPlan(msgspec.Struct, frozen=True):
     """A pod to be: GPUs wanted by each container, and the set that its Binding carries.
 
     `sets` None: the Binding carries none. `raw` stands in the annotation as it is, instead.
+    `inits` and `sidecars` name the containers of `counts` that are init containers: the former
+    have ended as soon as they are started, the latter run on.
     """
 
     name: str
@@ -31,11 +45,16 @@ class PodPlan(msgspec.Struct, frozen=True):
     sets: dict[str, tuple[int, ...]] | None = None
     raw: str | None = None
     strict: bool = False
+    inits: tuple[str, ...] = ()
     sidecars: tuple[str, ...] = ()
 
 
 class World(Protocol):
-    """A node with eight GPUs of a DGX-1V, one device plugin, one kubelet and one API server."""
+    """A node with eight GPUs of a DGX-1V, one device plugin, one kubelet and one API server.
+
+    GPUs 0 to 3 are on NUMA node 0, the others on 1. While the API server is paused only
+    `running`, `starts`, `held`, `count` and `ready` may be asked.
+    """
 
     def bind(self, pod: PodPlan) -> str:
         """Create the pod and POST its Binding; return its UID. The plugin is not waited for."""
@@ -43,8 +62,20 @@ class World(Protocol):
     def delete(self, name: str) -> None:
         """Ask for the pod's end."""
 
+    def add_static_pod(self, pod: PodPlan) -> str:
+        """Put a pod into kubelet's folder of static pods; return the name that it goes by."""
+
+    def remove_static_pod(self, pod: PodPlan) -> None:
+        """Take a pod out of that folder."""
+
     def phase(self, name: str) -> tuple[str, str]:
         """Return a pod's phase and message, ("", "") if there is no such pod."""
+
+    def uid(self, name: str) -> str:
+        """Return a pod's UID, as the API server has it."""
+
+    def device_health(self, name: str) -> dict[int, str]:
+        """Return what a pod's status says of its containers' GPUs: Healthy or Unhealthy."""
 
     def crash(self, name: str, container: str) -> None:
         """Kill a container; kubelet starts it again."""
@@ -61,9 +92,6 @@ class World(Protocol):
     def state(self) -> NodeState | None:
         """Return what the Node's annotation says, None if there is none."""
 
-    def uid(self, name: str) -> str:
-        """Return a pod's UID."""
-
     def allocatable(self) -> int:
         """Return how many GPUs node.status offers."""
 
@@ -71,7 +99,7 @@ class World(Protocol):
         """Return the GPUs' uuids in the node's order."""
 
     def count(self, name: str, **labels: str) -> float:
-        """Return a metric of the plugin of now (``drift_total``)."""
+        """Return a metric of the plugin of now (``drift_total``), summed over labels not named."""
 
     def ready(self) -> bool:
         """Return whether the plugin's readiness probe passes."""
@@ -81,6 +109,15 @@ class World(Protocol):
 
     def kill_plugin(self) -> None:
         """End the plugin's process at once, without a warning; it is not started again."""
+
+    def replace_plugin(self) -> None:
+        """Start a second plugin, wait until kubelet watches it, then end the first one well."""
+
+    def stop_kubelet(self) -> None:
+        """End kubelet's process; containers run on."""
+
+    def start_kubelet(self) -> None:
+        """Start kubelet's process again."""
 
     def restart_kubelet(self) -> None:
         """End kubelet's process and start it again; containers run on."""
@@ -92,7 +129,7 @@ class World(Protocol):
         """Delete the plugin's socket under its feet."""
 
     def registrations(self) -> int:
-        """Return how often kubelet has taken a registration so far."""
+        """Return how often kubelet has taken a registration of the plugin of now."""
 
     def cut_plugin_off(self, *, silently: bool) -> None:
         """Take the API server from the plugin: connections refused, or never answered."""
@@ -102,6 +139,15 @@ class World(Protocol):
 
     def reconnect_plugin(self) -> None:
         """Give the API server back to the plugin."""
+
+    def pause_api_server(self) -> None:
+        """Hold the API server still: it takes connections and answers nobody."""
+
+    def resume_api_server(self) -> None:
+        """Let the API server go on, with whatever was asked meanwhile."""
+
+    def expire_versions(self) -> None:
+        """Restart the API server; nothing can be watched from a version of before (410 Gone)."""
 
     def lose_gpu(self, gpu: int) -> None:
         """Let a GPU fall off the bus."""
