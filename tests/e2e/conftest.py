@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.control_plane import ControlPlane
 
-BUNDLE = Path(__file__).parents[2] / "daemonset" / "base"
+BUNDLE = Path(__file__).parents[2] / "daemonset" / "overlays" / "second-scheduler"
 
 
 @pytest.fixture(scope="module")
