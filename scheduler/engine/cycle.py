@@ -28,9 +28,11 @@ def schedule(
     *,
     at: float,
     shortlist: int = 3,
+    vetted: bool = True,
 ) -> Decision:
     """Decide where a pod goes. `at` is the time in seconds, for the record only.
 
+    `vetted` candidates have passed kube-scheduler's own filters; others go through ours too.
     Raises PluginError if a plugin broke its contract.
     """
     view = view.under(profile.policy)
@@ -43,7 +45,7 @@ def schedule(
     refusals: list[Refusal] = []
     accepted = np.arange(len(view))
     passing = view
-    for plugin in framework.filters:
+    for plugin in (*framework.filters, *(() if vetted else framework.stock_filters)):
         passes = run_filter(plugin, passing, request)
         if passes.all():
             continue
@@ -64,7 +66,8 @@ def schedule(
     for scored in scores:
         totals += scored.weighted
     # A node of unknown topology stands behind every other: nothing of ours is known to help there.
-    totals[~passing.annotated] = -1.0
+    if request.demand.count:
+        totals[~passing.annotated] = -1.0
     options = tuple(
         _option(framework, passing, place, float(totals[place]), request)
         for place in _best_places(totals, passing.rank, profile.tolerance, shortlist)

@@ -81,7 +81,11 @@ class Scorer(NamedTuple):
 
 
 class Framework:
-    """The plugins of a scheduler, by extension point; filters run in their order."""
+    """The plugins of a scheduler, by extension point; filters run in their order.
+
+    `stock_filters` repeat what kube-scheduler's own filters have seen to for the candidates that
+    it sends; they run for candidates of other origin.
+    """
 
     def __init__(
         self,
@@ -90,9 +94,11 @@ class Framework:
         filters: tuple[Filter, ...],
         scores: tuple[Score, ...],
         reserve: Reserve,
+        stock_filters: tuple[Filter, ...] = (),
     ) -> None:
         self.pre_filters = pre_filters
         self.filters = filters
+        self.stock_filters = stock_filters
         self.scores: Mapping[str, Scorer] = {
             # Found out once: asking a protocol costs more than most plugins' work.
             plugin.name: Scorer(plugin, plugin if isinstance(plugin, Normalize) else None)

@@ -15,8 +15,10 @@ from scheduler.engine.framework import Framework
 from scheduler.engine.profiles import Profile
 from scheduler.engine.request import PodRequest
 from scheduler.engine.reservations import Claim, Stage
+from scheduler.engine.sets import allowed_set
 from scheduler.errors import BindError, DemandError
 from topology.errors import TopologyError
+from topology.gpuset import gpuset
 from topology.profiles import Profile as Policy
 from topology.wire import PROFILE_KEY
 
@@ -67,8 +69,10 @@ class Planner:
             raise DemandError(PROFILE_KEY, f"no profile {name[:40]!r}; there are {known}")
         return profile
 
-    def decide(self, request: PodRequest, nodes: Sequence[str], *, now: float) -> Decision:
-        """Decide without any side effect."""
+    def decide(
+        self, request: PodRequest, nodes: Sequence[str], *, now: float, vetted: bool = True
+    ) -> Decision:
+        """Decide without any side effect; see `schedule` for `vetted`."""
         return schedule(
             self._framework,
             self.cluster.view(nodes),
@@ -76,6 +80,7 @@ class Planner:
             self.profile_of(request),
             at=now,
             shortlist=self._shortlist,
+            vetted=vetted,
         )
 
     def plan(self, request: PodRequest, nodes: Sequence[str], *, now: float) -> Decision:
@@ -87,7 +92,12 @@ class Planner:
         best = decision.chosen
         if best is not None and best.choice.uuids:
             self.cluster.hold(
-                request.uid, best.node, best.choice.uuids, now=now, seconds=self._hold_seconds
+                request.uid,
+                best.node,
+                best.choice.uuids,
+                now=now,
+                seconds=self._hold_seconds,
+                wants=request.wants,
             )
         return decision
 
@@ -109,9 +119,14 @@ class Planner:
         facts = self.cluster.facts(node)
         if facts is None or facts.hardware is None:
             return False
+        demand = request.demand
+        if demand.shares:
+            shares = self.cluster.shares_for(request.uid, node, plans=False)
+            fitting = gpuset(at for at, free in enumerate(shares) if free >= demand.share_milli)
+            return bool(fitting & allowed_set(facts.hardware, demand))
         free = self.cluster.free_for(request.uid, node, plans=False)
         tables = self.cluster.sets.tables
-        return tables.choose(facts.hardware, free, request.demand, policy) is not None
+        return tables.choose(facts.hardware, free, demand, policy) is not None
 
     def fix(self, request: PodRequest, node: str, *, now: float) -> tuple[Grant, str]:
         """Reserve a set on the node that was picked: the held one if it still stands.
@@ -140,7 +155,7 @@ class Planner:
     def _reserve(
         self, request: PodRequest, node: str, uuids: tuple[str, ...], *, now: float
     ) -> Grant:
-        claim = self.cluster.reserve(request.uid, node, uuids, now=now)
+        claim = self.cluster.reserve(request.uid, node, uuids, now=now, wants=request.wants)
         try:
             return self._grant(request, claim)
         except (BindError, TopologyError):
@@ -151,9 +166,10 @@ class Planner:
         facts = self.cluster.facts(node)
         if claim.node != node or facts is None or facts.held_back:
             return False
-        wanted = facts.set_of(claim.uuids)
-        free = self.cluster.free_for(request.uid, node)
-        return wanted.bit_count() == request.demand.count and not wanted & ~free
+        free = dict(zip(facts.uuids, self.cluster.shares_for(request.uid, node), strict=True))
+        milli = request.demand.share_milli
+        fits = all(free.get(uuid, 0) >= milli for uuid in claim.uuids)
+        return fits and len(claim.uuids) == request.demand.count
 
     def _grant(self, request: PodRequest, claim: Claim) -> Grant:
         facts = self.cluster.facts(claim.node)

@@ -37,6 +37,10 @@ _WEIGHTS: Final = {
         (("link_loss", 6.0), ("packing", 3.0), ("link_quality", 1.0)),
         INFERENCE,
     ),
+    "gputopo": (
+        (("fragmentation", 1.0), ("balance", 1.0), ("model_fit", 1.0)),
+        TRAINING,
+    ),
     "pack": ((("link_loss", 5.0), ("packing", 5.0)), PACK),
     "spread": ((("spreading", 8.0), ("link_loss", 2.0)), SPREAD),
 }

@@ -1,7 +1,7 @@
 """Claims on GPUs that no annotation speaks of yet: planned in filter, written in bind.
 
 A claim names GPUs by uuid, so it outlives whatever happens to the node's row. One pod has at most
-one claim, and one GPU at most one claimant.
+one claim, and nobody claims of a GPU what others have claimed of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from enum import Enum
 
 import msgspec
 
+from scheduler.engine.request import NOTHING, WHOLE_GPU_MILLI, WHOLE_GPUS, Amounts, Wants
 from scheduler.errors import ReservationError
 
 
@@ -25,7 +26,10 @@ class Stage(Enum):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A pod's set on a node. `expires` is None unless it is only held; times are in seconds."""
+    """A pod's set on a node. `expires` is None unless it is only held; times are in seconds.
+
+    `wants` is what it takes of each GPU of the set, and beside GPUs.
+    """
 
     uid: str
     node: str
@@ -33,6 +37,7 @@ class Claim(msgspec.Struct, frozen=True):
     stage: Stage
     since: float
     expires: float | None = None
+    wants: Wants = WHOLE_GPUS
 
 
 class Reservations:
@@ -61,43 +66,65 @@ class Reservations:
             if claim.stage is Stage.HELD and claim.uid != but
         }
 
-    def claimed(self, node: str, *, but: str = "", plans: bool = True) -> tuple[str, ...]:
-        """Return the uuids claimed on a node by anybody but the pod `but`.
+    def claimed(self, node: str, *, but: str = "", plans: bool = True) -> dict[str, int]:
+        """Return what is claimed on a node by anybody but the pod `but`: uuid -> thousandths.
 
-        Without `plans` those that are only held are left out.
+        Without `plans` what is only held is left out.
         """
-        return tuple(
-            uuid
-            for claim in self._on_node.get(node, {}).values()
-            if claim.uid != but and (plans or claim.stage is not Stage.HELD)
-            for uuid in claim.uuids
-        )
+        taken: dict[str, int] = {}
+        for claim in self._on_node.get(node, {}).values():
+            if claim.uid != but and (plans or claim.stage is not Stage.HELD):
+                for uuid in claim.uuids:
+                    taken[uuid] = taken.get(uuid, 0) + claim.wants.share_milli
+        return taken
+
+    def amounts(self, node: str) -> Amounts:
+        """Return what is claimed on a node beside GPUs."""
+        total = NOTHING
+        for claim in self._on_node.get(node, {}).values():
+            total += claim.wants.amounts
+        return total
 
     def hold(
-        self, uid: str, node: str, uuids: tuple[str, ...], *, now: float, seconds: float
+        self,
+        uid: str,
+        node: str,
+        uuids: tuple[str, ...],
+        *,
+        now: float,
+        seconds: float,
+        wants: Wants = WHOLE_GPUS,
     ) -> Claim:
         """Plan a set for a pod until `now` + `seconds`, in place of an earlier plan.
 
         Raises ReservationError if a GPU is another's, or the pod's claim is past planning.
         """
-        self._check(uid, node, uuids)
+        self._check(uid, node, uuids, wants)
         earlier = self._claims.get(uid)
         if earlier is not None and earlier.stage is not Stage.HELD:
             raise ReservationError(uid, node, f"already {earlier.stage.value} on {earlier.node}")
-        return self._write(Claim(uid, node, uuids, Stage.HELD, now, now + seconds))
+        return self._write(Claim(uid, node, uuids, Stage.HELD, now, now + seconds, wants))
 
-    def reserve(self, uid: str, node: str, uuids: tuple[str, ...], *, now: float) -> Claim:
+    def reserve(
+        self,
+        uid: str,
+        node: str,
+        uuids: tuple[str, ...],
+        *,
+        now: float,
+        wants: Wants = WHOLE_GPUS,
+    ) -> Claim:
         """Fix a set for the Binding; the same again changes nothing.
 
         Raises ReservationError if a GPU is another's, or the pod has another set for its Binding.
         """
-        self._check(uid, node, uuids)
+        self._check(uid, node, uuids, wants)
         earlier = self._claims.get(uid)
         if earlier is not None and earlier.stage is not Stage.HELD:
             if (earlier.node, frozenset(earlier.uuids)) == (node, frozenset(uuids)):
                 return earlier
             raise ReservationError(uid, node, f"already {earlier.stage.value} on {earlier.node}")
-        return self._write(Claim(uid, node, uuids, Stage.RESERVED, now))
+        return self._write(Claim(uid, node, uuids, Stage.RESERVED, now, None, wants))
 
     def confirm(self, uid: str, *, now: float) -> Claim | None:
         """Note that the Binding was taken; None if the watch was faster and ended the claim."""
@@ -106,7 +133,7 @@ class Reservations:
             return None
         if claim.stage is Stage.HELD:
             raise ReservationError(uid, claim.node, "confirmed without being reserved")
-        return self._write(Claim(uid, claim.node, claim.uuids, Stage.BOUND, now))
+        return self._write(msgspec.structs.replace(claim, stage=Stage.BOUND, since=now))
 
     def release(self, uid: str) -> Claim | None:
         """End a pod's claim, whatever its stage; None if there is none."""
@@ -126,12 +153,13 @@ class Reservations:
             self.release(claim.uid)
         return ended
 
-    def _check(self, uid: str, node: str, uuids: tuple[str, ...]) -> None:
+    def _check(self, uid: str, node: str, uuids: tuple[str, ...], wants: Wants) -> None:
         if len(set(uuids)) != len(uuids):
             raise ReservationError(uid, node, "a GPU is named twice")
-        taken = set(self.claimed(node, but=uid)).intersection(uuids)
-        if taken:
-            raise ReservationError(uid, node, f"{min(taken)} is claimed by another pod")
+        taken = self.claimed(node, but=uid)
+        over = [uuid for uuid in uuids if taken.get(uuid, 0) + wants.share_milli > WHOLE_GPU_MILLI]
+        if over:
+            raise ReservationError(uid, node, f"{min(over)} is claimed by another pod")
 
     def _write(self, claim: Claim) -> Claim:
         earlier = self._claims.get(claim.uid)

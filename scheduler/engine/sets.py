@@ -211,6 +211,17 @@ class SetTables:
             self._kept.move_to_end(key)
         return found[1]
 
+    def choose_one(self, row: int, among: GpuSet, policy: Policy) -> Choice:
+        """Return the one of these free GPUs of a row whose going costs the rest least."""
+        hardware = self._columns.hardware_list[int(self._columns.hardware[row])]
+        return choose(
+            self.tables.of(hardware),
+            self._columns.free_set(row),
+            1,
+            profile=policy,
+            allowed=among,
+        )
+
     def ceilings(self) -> FloatArray:
         """Return each hardware number's best bus bandwidth in GB/s; UNKNOWN finds 0 at the end."""
         for hardware in self._columns.hardware_list[len(self._ceilings) :]:

@@ -8,13 +8,15 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Self
 
+import msgspec
 import numpy as np
 
 from scheduler.engine.arrays import BoolArray, FloatArray, IntArray
 from scheduler.engine.columns import UNKNOWN, Columns
-from scheduler.engine.request import Demand
+from scheduler.engine.outlook import Outlook
+from scheduler.engine.request import WHOLE_GPU_MILLI, Demand, PodRequest
 from scheduler.engine.sets import UNKNOWN_SET, SetChoice, SetTables
-from topology.gpuset import GpuSet, positions
+from topology.gpuset import GpuSet, gpuset, positions
 from topology.profiles import TRAINING
 from topology.profiles import Profile as Policy
 
@@ -37,7 +39,12 @@ class View:
     """
 
     def __init__(
-        self, columns: Columns, sets: SetTables, names: Sequence[str], policy: Policy = TRAINING
+        self,
+        columns: Columns,
+        sets: SetTables,
+        outlook: Outlook,
+        names: Sequence[str],
+        policy: Policy = TRAINING,
     ) -> None:
         found = _find_rows(columns.rows, names)
         known = found != UNKNOWN
@@ -51,6 +58,7 @@ class View:
         self.policy = policy
         self._columns = columns
         self._sets = sets
+        self.outlook = outlook
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,6 +76,7 @@ class View:
         view.rows, view.policy, view.unknown = rows, policy, self.unknown
         view._names = names  # noqa: SLF001 -- of our own kind
         view._columns, view._sets = self._columns, self._sets  # noqa: SLF001 -- as above
+        view.outlook = self.outlook
         return view
 
     @property
@@ -114,6 +123,41 @@ class View:
         return self._columns.free.take(self.rows)
 
     @cached_property
+    def share(self) -> IntArray:
+        """What is free of each GPU in thousandths, a column a GPU; 0 where there is none."""
+        return self._columns.share.take(self.rows, axis=0)
+
+    @cached_property
+    def cpu(self) -> IntArray:
+        """Free CPU in thousandths of a core."""
+        return self._columns.cpu.take(self.rows)
+
+    @cached_property
+    def cpu_capacity(self) -> IntArray:
+        """All CPU in thousandths of a core, 0 where it is not known."""
+        return self._columns.cpu_capacity.take(self.rows)
+
+    @cached_property
+    def memory(self) -> IntArray:
+        """Free memory in MiB."""
+        return self._columns.memory.take(self.rows)
+
+    @cached_property
+    def memory_capacity(self) -> IntArray:
+        """All memory in MiB, 0 where it is not known."""
+        return self._columns.memory_capacity.take(self.rows)
+
+    @cached_property
+    def pods(self) -> IntArray:
+        """How many more pods the node takes."""
+        return self._columns.pods.take(self.rows)
+
+    @cached_property
+    def load(self) -> FloatArray:
+        """How busy the node is, 0 to 1, NaN where that is not known or out of date."""
+        return self._columns.load.take(self.rows)
+
+    @cached_property
     def held_back(self) -> BoolArray:
         """Whether the node takes no pods with GPUs for now."""
         return self._columns.held_back.take(self.rows)
@@ -133,17 +177,54 @@ class View:
         """The best bus bandwidth that any set of the node's GPUs has when all are free, in GB/s."""
         return self._sets.ceilings().take(self.hardware)
 
+    def pressure(self) -> FloatArray:
+        """Return the part of the node's kind of GPUs that pods bound to models would take."""
+        return self.outlook.pressure(self.hardware)
+
+    def gains(self, request: PodRequest) -> FloatArray:
+        """Return by how many thousandths of a GPU the pod lessens the node's waste."""
+        return self.outlook.gains(request, self.rows)
+
+    def devices(self, request: PodRequest) -> IntArray:
+        """Return the GPU, by position, that a pod with a share would get by waste alone."""
+        return self.outlook.devices(request, self.rows)
+
+    def sharable(self, demand: Demand) -> BoolArray:
+        """Return whether some GPU that the demand takes has its share free."""
+        share = self.share
+        if demand.models or demand.memory_mib:
+            share = np.where(self.outlook.allowed(demand)[self.hardware], share, 0)
+        most: IntArray = share.max(axis=1)
+        fits: BoolArray = most >= demand.share_milli
+        return fits
+
     def allowed(self, demand: Demand) -> IntArray:
         """Return how many GPUs are of a model and memory that the demand takes."""
         return self._sets.best(demand, self.policy).allowed_counts().take(self.hardware)
 
     def quality(self, demand: Demand) -> FloatArray:
-        """Return the bus bandwidth of the best obtainable sets in GB/s, NaN where there is none."""
+        """Return the bus bandwidth of the best obtainable sets in GB/s, NaN where there is none.
+
+        Pods that want no GPU, or a share of one, have no links: 0.
+        """
+        if not demand.count or demand.shares:
+            return np.zeros(len(self))
         return self._look_up(demand)[0]
 
-    def loss(self, demand: Demand) -> FloatArray:
-        """Return what taking those sets costs the rest (0 to 1), NaN where there is none."""
-        return self._look_up(demand)[1]
+    def loss(self, request: PodRequest) -> FloatArray:
+        """Return what taking those sets costs the rest (0 to 1), NaN where there is none.
+
+        A share costs what its GPU costs if that was idle, else nothing.
+        """
+        demand = request.demand
+        if not demand.count:
+            return np.zeros(len(self))
+        if not demand.shares:
+            return self._look_up(demand)[1]
+        whole = self._look_up(msgspec.structs.replace(demand, share_milli=WHOLE_GPU_MILLI))[1]
+        device = self.share[np.arange(len(self)), self.devices(request)]
+        loss: FloatArray = np.where(device == WHOLE_GPU_MILLI, whole, 0.0)
+        return loss
 
     def _look_up(self, demand: Demand) -> tuple[FloatArray, FloatArray]:
         known = self._answers.get(demand)
@@ -166,11 +247,13 @@ class View:
     def _answers(self) -> dict[Demand, tuple[FloatArray, FloatArray]]:
         return {}
 
-    def choice(self, place: int, demand: Demand) -> SetChoice | None:
+    def choice(self, place: int, request: PodRequest) -> SetChoice | None:
         """Return the set on one candidate: UNKNOWN_SET without topology, None if none will do."""
-        state = int(self.state[place])
-        if state == UNKNOWN:
+        state, demand = int(self.state[place]), request.demand
+        if state == UNKNOWN or not demand.count:
             return UNKNOWN_SET
+        if demand.shares:
+            return self._choose_shared(place, request)
         best = self._sets.best(demand, self.policy)
         best.fill(self.state[place : place + 1])
         choice = best.choice(state)
@@ -183,6 +266,21 @@ class View:
             loss=choice.loss,
             pair_score=choice.pair_score,
         )
+
+    def _choose_shared(self, place: int, request: PodRequest) -> SetChoice | None:
+        row = int(self.rows[place])
+        gains = self.outlook.gains_by_device(request, row)
+        most = gains.max()
+        if most == -np.inf:
+            return None
+        equals = gpuset(np.flatnonzero(gains == most).tolist())
+        free = self._columns.free_set(row)
+        members, loss = GpuSet(equals & -equals), 0.0
+        if members & free:
+            # The lowest is idle: of the idle ones the links decide.
+            choice = self._sets.choose_one(row, GpuSet(equals & free), self.policy)
+            members, loss = choice.members, choice.loss
+        return SetChoice(members, self.uuids(place, members), 0.0, loss, 0)
 
     def uuids(self, place: int, members: GpuSet) -> tuple[str, ...]:
         """Return the uuids of a set on one candidate."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from scheduler.engine.framework import Framework
+from scheduler.engine.plugins.balance import Balance
 from scheduler.engine.plugins.exact_set import ExactSet
+from scheduler.engine.plugins.fragmentation import Fragmentation
 from scheduler.engine.plugins.free_gpus import FreeGpus
 from scheduler.engine.plugins.gpu_count import GpuCount
 from scheduler.engine.plugins.gpu_kind import GpuKind
@@ -12,6 +14,9 @@ from scheduler.engine.plugins.held_back import HeldBack
 from scheduler.engine.plugins.init_containers import InitContainers
 from scheduler.engine.plugins.link_loss import LinkLoss
 from scheduler.engine.plugins.link_quality import LinkQuality
+from scheduler.engine.plugins.load import Load
+from scheduler.engine.plugins.model_fit import ModelFit
+from scheduler.engine.plugins.node_room import NodeRoom
 from scheduler.engine.plugins.obtainable_set import ObtainableSet
 from scheduler.engine.plugins.packing import Packing
 from scheduler.engine.plugins.spreading import Spreading
@@ -33,6 +38,16 @@ def built_in() -> Framework:
             FreeGpus(),
             ObtainableSet(),
         ),
-        scores=(LinkQuality(), LinkLoss(), Packing(), Spreading()),
+        stock_filters=(NodeRoom(),),
+        scores=(
+            LinkQuality(),
+            LinkLoss(),
+            Fragmentation(),
+            Balance(),
+            ModelFit(),
+            Packing(),
+            Spreading(),
+            Load(),
+        ),
         reserve=GpuSetChoice(),
     )

@@ -8,7 +8,7 @@ from scheduler.engine.view import View
 
 
 class FreeGpus:
-    """Wants as many free GPUs as the pod requests."""
+    """Wants as many free GPUs as the pod requests, or one with its share free."""
 
     name = "free_gpus"
     reason = "node has too few free GPUs"
@@ -16,5 +16,10 @@ class FreeGpus:
 
     def filter(self, view: View, request: PodRequest) -> BoolArray:
         """Compare the number of free GPUs."""
-        enough: BoolArray = (view.free >= request.demand.count) | ~view.annotated
+        demand = request.demand
+        enough: BoolArray
+        if demand.shares:
+            enough = view.sharable(demand) | ~view.annotated
+        else:
+            enough = (view.free >= demand.count) | ~view.annotated
         return enough

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from scheduler.engine.arrays import BoolArray
 from scheduler.engine.request import PodRequest
 from scheduler.engine.view import View
@@ -17,8 +19,8 @@ class GpuKind:
     def filter(self, view: View, request: PodRequest) -> BoolArray:
         """Compare the number of GPUs of the kind, free or not."""
         demand = request.demand
-        enough: BoolArray = view.allowed(demand) >= demand.count
-        if not demand.models and not demand.memory_mib:
+        if not demand.count or not (demand.models or demand.memory_mib):
             # Nothing is demanded, so a node of too few GPUs is GpuCount's to refuse.
-            enough[:] = True
+            return np.ones(len(view), np.bool_)
+        enough: BoolArray = view.allowed(demand) >= demand.count
         return enough

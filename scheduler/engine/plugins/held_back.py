@@ -17,7 +17,9 @@ class HeldBack:
     reason = "node is held back until its device plugin has reported which GPUs are in use"
     busy = False
 
-    def filter(self, view: View, request: PodRequest) -> BoolArray:  # noqa: ARG002 -- the protocol's signature
+    def filter(self, view: View, request: PodRequest) -> BoolArray:
         """Pass nodes that are not held back."""
         passes: BoolArray = ~view.held_back
+        if not request.demand.count:
+            passes[:] = True
         return passes

@@ -20,7 +20,7 @@ class LinkLoss:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return minus the GB/s lost; nothing for nodes of unknown topology."""
-        loss = np.where(view.annotated, view.loss(request.demand), 0.0)
+        loss = np.nan_to_num(np.where(view.annotated, view.loss(request), 0.0))
         lost: FloatArray = -loss * view.ceiling
         return lost
 

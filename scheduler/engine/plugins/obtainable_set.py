@@ -18,5 +18,8 @@ class ObtainableSet:
 
     def filter(self, view: View, request: PodRequest) -> BoolArray:
         """Look up whether the best obtainable set exists."""
+        if not request.demand.count or request.demand.shares:
+            # One GPU has no links, and FreeGpus saw that it is there.
+            return np.ones(len(view), np.bool_)
         exists: BoolArray = ~np.isnan(view.quality(request.demand)) | ~view.annotated
         return exists

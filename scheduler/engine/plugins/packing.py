@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scheduler.engine.arrays import FloatArray
-from scheduler.engine.request import PodRequest
+from scheduler.engine.request import WHOLE_GPU_MILLI, PodRequest
 from scheduler.engine.view import View
 
 
@@ -16,6 +16,7 @@ class Packing:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return the share; 0 for nodes of unknown topology."""
-        left = np.maximum(view.free - request.demand.count, 0)
-        share: FloatArray = np.where(view.annotated, 1 - left / np.maximum(view.healthy, 1), 0.0)
+        left = np.maximum(view.share.sum(axis=1) - request.demand.gpu_milli, 0)
+        whole = np.maximum(view.healthy, 1) * WHOLE_GPU_MILLI
+        share: FloatArray = np.where(view.annotated, 1 - left / whole, 0.0)
         return share

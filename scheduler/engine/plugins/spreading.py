@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scheduler.engine.arrays import FloatArray
-from scheduler.engine.request import PodRequest
+from scheduler.engine.request import WHOLE_GPU_MILLI, PodRequest
 from scheduler.engine.view import View
 
 
@@ -16,6 +16,6 @@ class Spreading:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return the share; 0 for nodes of unknown topology."""
-        left = np.maximum(view.free - request.demand.count, 0)
-        share: FloatArray = left / np.maximum(view.healthy, 1)
+        left = np.maximum(view.share.sum(axis=1) - request.demand.gpu_milli, 0)
+        share: FloatArray = left / (np.maximum(view.healthy, 1) * WHOLE_GPU_MILLI)
         return share

@@ -146,7 +146,7 @@ class Claims(RuleBasedStateMachine):
         for name, (taken, broken) in self.there.items():
             known = self.state.facts(name)
             assert known is not None
-            claimed = known.set_of(self.state.claims.claimed(name))
+            claimed = known.set_of(tuple(self.state.claims.claimed(name)))
             free = self.state.columns.free_set(self.state.columns.rows[name])
             assert free == GpuSet(15 & ~(taken | broken | claimed))
             row = self.state.columns.rows[name]

@@ -1,0 +1,162 @@
+"""What the expected workload says of each node: gain in waste, and pressure on GPU models.
+
+Gains are worked out by class of pods and row, once for each change of the row: a class comes
+again after some others, and only the rows touched in between are worked out anew.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import numpy as np
+
+from scheduler.engine.arrays import BoolArray, FloatArray, IntArray
+from scheduler.engine.columns import UNKNOWN, Columns
+from scheduler.engine.request import Demand, PodRequest
+from scheduler.engine.waste import Workload, waste_gains
+from scheduler.engine.workload import (
+    Expected,
+    LearnedWorkload,
+    PodClass,
+    PodMix,
+    class_of,
+    model_pressure,
+    supply_of,
+    trim_mix,
+)
+
+CLASSES_KEPT: Final = 128
+"""Classes whose gains are kept, the least recently used goes first: 9 bytes a row each."""
+
+DECIMALS: Final = 6
+"""Differences below a millionth of a thousandth of a GPU are rounding, not reasons."""
+
+_MOST_AT_ONCE: Final = 2048
+"""Rows worked out in one go: arrays of rows x GPUs x forms stay small."""
+
+
+class _Gains:
+    """The best gain of each row for one class, and the GPU that has it."""
+
+    def __init__(self, pod: PodClass, demand: Demand) -> None:
+        self.pod = pod
+        self.demand = demand
+        self.best: FloatArray = np.zeros(0)
+        self.device = np.zeros(0, np.int8)
+        self.upto = -1
+
+
+class Outlook:
+    """The expected workload, prepared against a cluster's columns."""
+
+    def __init__(self, columns: Columns, expected: Expected | None = None) -> None:
+        self.expected: Expected = expected if expected is not None else LearnedWorkload()
+        self.mix: PodMix = {}
+        self._columns = columns
+        self._prepared: tuple[int, int] | None = None
+        self._workload = Workload({}, [])
+        self._weighed: tuple[int, int, int] | None = None
+        self._pressure: FloatArray = np.zeros(1)
+        self._kept: OrderedDict[PodClass, _Gains] = OrderedDict()
+
+    def observe(self, request: PodRequest) -> None:
+        """Take note of a pod that was seen for the first time."""
+        self.expected.observe(class_of(request))
+
+    def workload(self) -> Workload:
+        """Return the workload as it is expected now."""
+        columns = self._columns
+        now = (self.expected.version, len(columns.kinds))
+        if self._prepared != now:
+            self._prepared = now
+            self.mix = trim_mix(self.expected.counts())
+            self._workload = Workload(self.mix, columns.kinds)
+            self._kept.clear()
+        return self._workload
+
+    def kinds(self, hardware: IntArray) -> IntArray:
+        """Return the kinds of rows by their hardware numbers, UNKNOWN where there is none."""
+        return np.array([*self._columns.hardware_kind, UNKNOWN], np.int64).take(hardware)
+
+    def pressure(self, hardware: IntArray) -> FloatArray:
+        """Return, by hardware number, the pressure on the GPUs; see `model_pressure`."""
+        columns = self._columns
+        now = (self.expected.version, len(columns.kinds), columns.fleet)
+        if self._weighed != now:
+            self._weighed = now
+            kind = self.kinds(columns.hardware)
+            known = kind != UNKNOWN
+            supply = supply_of(len(columns.kinds), kind[known], columns.gpus[known])
+            whole = trim_mix(self.expected.counts(), 1.0)
+            pressure = model_pressure(whole, columns.kinds, supply)
+            self._pressure = np.array([*pressure.tolist(), 0.0])
+        pressure_of_rows: FloatArray = self._pressure[self.kinds(hardware)]
+        return pressure_of_rows
+
+    def gains(self, request: PodRequest, rows: IntArray) -> FloatArray:
+        """Return by how many thousandths of a GPU the pod lessens the waste of these rows.
+
+        It is that of the best GPU. What stands for rows that cannot take the pod means nothing.
+        """
+        return self._refreshed(request).best.take(rows)
+
+    def devices(self, request: PodRequest, rows: IntArray) -> IntArray:
+        """Return the GPU with the best gain, for pods that ask for a share; lowest on ties."""
+        return self._refreshed(request).device.take(rows).astype(np.int64)
+
+    def gains_by_device(self, request: PodRequest, row: int) -> FloatArray:
+        """Return the gain of each GPU of a row for a pod that asks for a share, -inf if none."""
+        gains: FloatArray = self._work_out(class_of(request), request.demand, np.array([row]))[0]
+        return gains
+
+    def _refreshed(self, request: PodRequest) -> _Gains:
+        self.workload()
+        pod = class_of(request)
+        known = self._kept.get(pod)
+        if known is None:
+            known = self._kept[pod] = _Gains(pod, request.demand)
+            if len(self._kept) > CLASSES_KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(pod)
+        columns = self._columns
+        if known.upto == columns.change:
+            return known
+        used = len(columns.names)
+        if len(known.best) < used:
+            grown = len(columns.hardware)
+            known.best = np.pad(known.best, (0, grown - len(known.best)))
+            known.device = np.pad(known.device, (0, grown - len(known.device)))
+        stale = np.flatnonzero(columns.changed[:used] > known.upto)
+        for first in range(0, len(stale), _MOST_AT_ONCE):
+            rows = stale[first : first + _MOST_AT_ONCE]
+            gains = self._work_out(known.pod, known.demand, rows)
+            known.best[rows] = gains.max(axis=1)
+            known.device[rows] = gains.argmax(axis=1)
+        known.upto = columns.change
+        return known
+
+    def _work_out(self, pod: PodClass, demand: Demand, rows: IntArray) -> FloatArray:
+        columns = self._columns
+        hardware = columns.hardware.take(rows)
+        kind = self.kinds(hardware)
+        share = columns.share.take(rows, axis=0)
+        gains = waste_gains(self.workload(), columns.cpu.take(rows), share, kind, pod)
+        if demand.shares and pod.bound:
+            gains = np.where(self.allowed(demand)[hardware], gains, -np.inf)
+        # Sums come out a hair apart by how many rows are rated at once: equals must stay equal.
+        answer: FloatArray = np.round(gains, DECIMALS)
+        return answer
+
+    def allowed(self, demand: Demand) -> BoolArray:
+        """Return, by hardware number and GPU, whether the demand takes it; UNKNOWN finds none."""
+        columns = self._columns
+        width = columns.share.shape[1]
+        allowed = np.zeros((len(columns.hardware_list) + 1, width), np.bool_)
+        for number, hardware in enumerate(columns.hardware_list):
+            allowed[number, : hardware.count] = [
+                demand.takes(model, memory)
+                for model, memory in zip(hardware.models, hardware.memory_mib, strict=True)
+            ]
+        return allowed

@@ -1,0 +1,195 @@
+"""The workload that is expected: classes of pods and how often each comes, given or learned.
+
+Where it is learned, each pod that is seen counts, and counts half once so many others came after
+it. The classes are prepared for use again from time to time only: `version` tells when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from scheduler.engine.arrays import FloatArray, IntArray
+from scheduler.engine.columns import Kind
+from scheduler.engine.request import PodRequest
+
+TARGET_COVERAGE: Final = 0.95
+"""The most frequent classes are taken until they cover this part of the pods, as FGD does."""
+
+HALF_LIFE: Final = 20_000.0
+"""A pod counts half after so many others."""
+
+MOST_BETWEEN: Final = 2_000
+"""The classes are prepared anew after a quarter more pods, at the latest after these."""
+
+
+class PodClass(msgspec.Struct, frozen=True, cache_hash=True):
+    """What pods of one class ask for: CPU in thousandths of a core, GPUs, and which will do.
+
+    `share_milli` is asked of each GPU, 0 without GPUs. `models` are patterns as in Demand.
+    """
+
+    cpu_milli: int
+    gpus: int
+    share_milli: int
+    models: tuple[str, ...] = ()
+    gpu_memory_mib: int = 0
+
+    @property
+    def gpu_milli(self) -> int:
+        """The GPU thousandths asked for in all."""
+        return self.gpus * self.share_milli
+
+    @property
+    def bound(self) -> bool:
+        """Whether some GPUs will not do."""
+        return bool(self.models or self.gpu_memory_mib)
+
+    def takes(self, kind: Kind) -> bool:
+        """Return whether a node with these GPUs has any that will do."""
+        return any(
+            memory >= self.gpu_memory_mib
+            and (
+                not self.models
+                or any(fnmatchcase(model.lower(), pattern.lower()) for pattern in self.models)
+            )
+            for model, memory in kind
+        )
+
+
+def class_of(request: PodRequest) -> PodClass:
+    """Return a pod's class."""
+    demand = request.demand
+    return PodClass(
+        cpu_milli=request.asks.cpu_milli,
+        gpus=demand.count,
+        share_milli=demand.share_milli if demand.count else 0,
+        models=demand.models,
+        gpu_memory_mib=demand.memory_mib,
+    )
+
+
+PodMix = Mapping[PodClass, float]
+"""Weights of classes."""
+
+
+def count_classes(classes: Iterable[PodClass]) -> dict[PodClass, float]:
+    """Count pods by class."""
+    counts: dict[PodClass, float] = {}
+    for one in classes:
+        counts[one] = counts.get(one, 0.0) + 1.0
+    return counts
+
+
+def trim_mix(counts: PodMix, coverage: float = TARGET_COVERAGE) -> dict[PodClass, float]:
+    """Return the heaviest classes until they cover that part of the counts, scaled to 1."""
+    total = sum(counts.values())
+    kept: dict[PodClass, float] = {}
+    covered = 0.0
+    # Equal counts in the order of their contents, so that the mix depends on the pods alone.
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], msgspec.structs.astuple(item[0])))
+    for one, count in ordered:
+        if covered >= coverage * total:
+            break
+        kept[one] = float(count)
+        covered += count
+    return {one: count / covered for one, count in kept.items()}
+
+
+class Expected(Protocol):
+    """The classes that are expected, with counts in any unit; `version` grows as they change."""
+
+    source: str
+    version: int
+    seen: float
+
+    def counts(self) -> PodMix:
+        """Return the counts by class."""
+
+    def observe(self, pod: PodClass) -> None:
+        """Take note of a pod that was seen for the first time."""
+
+
+class GivenWorkload:
+    """Classes that are known beforehand."""
+
+    source = "given"
+
+    def __init__(self, counts: PodMix) -> None:
+        self.version = 1
+        self._counts = dict(counts)
+        self.seen = sum(self._counts.values())
+
+    def counts(self) -> PodMix:
+        """Return what was given."""
+        return self._counts
+
+    def observe(self, pod: PodClass) -> None:
+        """Learn nothing."""
+
+
+class LearnedWorkload:
+    """Classes of the pods that were seen, old ones fading."""
+
+    source = "learned"
+
+    def __init__(self, half_life: float = HALF_LIFE) -> None:
+        self.version = 0
+        self.seen = 0.0
+        self._half_life = half_life
+        self._counts: dict[PodClass, float] = {}
+        self._shown: dict[PodClass, float] = {}
+        self._weight = 1.0
+        self._due = 1.0
+
+    def counts(self) -> PodMix:
+        """Return the counts as they were when the version last grew."""
+        return self._shown
+
+    def observe(self, pod: PodClass) -> None:
+        """Count a pod. New ones grow instead of old ones fading: one number changes, not all."""
+        self._counts[pod] = self._counts.get(pod, 0.0) + self._weight
+        self._weight *= 2 ** (1 / self._half_life)
+        self.seen += 1
+        if self.seen < self._due:
+            return
+        self._due = self.seen + min(1 + self.seen // 4, MOST_BETWEEN)
+        total = sum(self._counts.values())
+        # Fades below a millionth are forgotten, and the weights start from 1 again.
+        self._counts = {
+            known: count / self._weight
+            for known, count in self._counts.items()
+            if count > total * 1e-6
+        }
+        self._weight = 1.0
+        self._shown = dict(self._counts)
+        self.version += 1
+
+
+def model_pressure(mix: PodMix, kinds: Sequence[Kind], supply_milli: Sequence[int]) -> FloatArray:
+    """Return, by kind of node, the part of its GPUs that pods bound to models would take.
+
+    It is worked out for a demand as large as the cluster: each pod that names models asks for its
+    GPUs from all of these alike. 0 everywhere when no pod names one.
+    """
+    pressure = np.zeros(len(kinds))
+    supply = np.array(supply_milli, np.float64)
+    total = sum(weight * one.gpu_milli for one, weight in mix.items())
+    for one, weight in mix.items():
+        if not one.bound or not one.gpu_milli:
+            continue
+        named = np.array([one.takes(kind) for kind in kinds], np.bool_) & (supply > 0)
+        offered = supply[named].sum()
+        if offered:
+            pressure[named] += weight * one.gpu_milli / total * supply.sum() / offered
+    return pressure
+
+
+def supply_of(kinds: int, kind: IntArray, gpus: IntArray) -> list[int]:
+    """Return the GPU thousandths of each kind."""
+    counts = np.bincount(kind, weights=gpus, minlength=kinds)
+    return [int(count) * 1000 for count in counts]
