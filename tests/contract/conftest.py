@@ -84,15 +84,19 @@ def setup() -> Setup:
 
 
 @pytest.fixture(scope="module")
-def node(kind: str, setup: Setup) -> Iterator[World]:
-    """Return a node whose plugin is up."""
-    if kind == REAL:
-        # Only here: nobody else needs the components.
-        from tests.contract.real_world import RealWorld
+def node(kind: str, setup: Setup, request: pytest.FixtureRequest) -> Iterator[World]:
+    """Return a node whose plugin is up; of a real one the logs are kept if a case fails."""
+    if kind == EMBEDDED:
+        yield from _run(EmbeddedWorld(setup))
+        return
+    # Only here: nobody else needs the components.
+    from tests.contract.real_world import RealWorld
 
-        world: World = RealWorld(setup)
-    else:
-        world = EmbeddedWorld(setup)
+    before = request.session.testsfailed
+    yield from _run(RealWorld(setup, failed=lambda: request.session.testsfailed > before))
+
+
+def _run(world: World) -> Iterator[World]:
     try:
         world.start_plugin()
         yield world

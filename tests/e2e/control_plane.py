@@ -140,6 +140,19 @@ class ControlPlane:
         path.write_text(yaml.safe_dump(content))
         return path
 
+    def start_proxy(self, name: str, token: str) -> tuple[Process, int]:
+        """Start a way to the API server without TLS, for whom the token is; return its port."""
+        port = free_port()
+        kubeconfig = self.write_kubeconfig(name, token)
+        proxy = self._process(
+            self._binaries / "kubectl",
+            {"kubeconfig": str(kubeconfig), "port": str(port)},
+            verb="proxy",
+        )
+        proxy.start()
+        proxy.wait_for(lambda: _answers(f"http://127.0.0.1:{port}/version"), 20)
+        return proxy, port
+
     def service_account(self, namespace: str, name: str, *, node: str | None = None) -> str:
         """Return a token of a service account, bound to a node if one is named."""
         bound = ("--bound-object-kind=Node", f"--bound-object-name={node}") if node else ()
@@ -250,9 +263,12 @@ class ControlPlane:
         """Return where the kubeconfig of a user lies, written now: the port is known from here."""
         return self.kubeconfig(user)
 
-    def _process(self, binary: str | Path, options: Mapping[str, str]) -> Process:
-        name = Path(binary).name
-        command = [str(binary), *(f"--{key}={value}" for key, value in options.items())]
+    def _process(
+        self, binary: str | Path, options: Mapping[str, str], *, verb: str | None = None
+    ) -> Process:
+        name = verb or Path(binary).name
+        told = [f"--{key}={value}" for key, value in options.items()]
+        command = [str(binary), *((verb,) if verb else ()), *told]
         return Process(name, command, self._folder / f"{name}.log")
 
     def _write_keys(self) -> None:
