@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from deviceplugin.errors import DiscoveryError, NvmlError
-from deviceplugin.nvml_interface import Code, Device, Link, MigInstance, Nvml, RemoteType
+from deviceplugin.nvml_interface import Code, Device, Link, Nvml, RemoteType
 from deviceplugin.sysfs import (
     PciNic,
     PciPath,
@@ -43,11 +43,10 @@ class GpuProblem(msgspec.Struct, frozen=True):
 
 
 class Discovery(msgspec.Struct, frozen=True):
-    """What was found, the GPUs that were not, and the instances of those in MIG mode."""
+    """What was found, and the GPUs that were not."""
 
     topology: NodeTopology
     problems: tuple[GpuProblem, ...] = ()
-    mig: dict[str, tuple[MigInstance, ...]] = {}
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -58,7 +57,6 @@ class _Found(msgspec.Struct, frozen=True):
     links: tuple[Link, ...]
     path: PciPath | None
     clique: Clique | None
-    mig: tuple[MigInstance, ...] | None
 
 
 def discover(nvml: Nvml, sysfs_root: Path) -> Discovery:
@@ -84,11 +82,7 @@ def discover(nvml: Nvml, sysfs_root: Path) -> Discovery:
         topology = _relate(nvml, found, read_nics(sysfs_root))
     except ModelError as error:
         raise DiscoveryError(f"NVML contradicts itself: {error}") from error
-    return Discovery(
-        topology=topology,
-        problems=tuple(problems),
-        mig={one.gpu.uuid: one.mig for one in found if one.mig is not None},
-    )
+    return Discovery(topology=topology, problems=tuple(problems))
 
 
 def _read_gpu(nvml: Nvml, sysfs_root: Path, index: int) -> _Found | GpuProblem:
@@ -118,7 +112,6 @@ def _read_gpu(nvml: Nvml, sysfs_root: Path, index: int) -> _Found | GpuProblem:
             links=_ask(lambda: nvml.links(device), ()),
             path=path,
             clique=_ask(lambda: nvml.clique(device), None),
-            mig=_ask(lambda: nvml.mig_instances(device), None),
         )
     except NvmlError as error:
         return GpuProblem(index=index, uuid=uuid, reason=str(error), code=error.code)

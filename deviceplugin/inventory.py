@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from deviceplugin.nvml_interface import MigInstance
 from topology.gpuset import EMPTY, GpuSet, gpuset
 from topology.model import NodeTopology
 
@@ -15,15 +14,10 @@ NO_GPUS = NodeTopology(gpus=(), nvlinks=(), switch=(), pcie=())
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """What the node has now.
-
-    `unhealthy` maps the uuid of each failed GPU, or of a failed MIG instance alone, to the reason.
-    `mig` has the instances of each GPU in MIG mode, () where nothing has been cut from it yet.
-    """
+    """What the node has now. `unhealthy` maps the uuid of each failed GPU to the reason."""
 
     topology: NodeTopology = NO_GPUS
     unhealthy: dict[str, str] = {}
-    mig: dict[str, tuple[MigInstance, ...]] = {}
 
     def failed(self) -> GpuSet:
         """Return the failed GPUs as a set."""

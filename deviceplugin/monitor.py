@@ -28,7 +28,7 @@ from deviceplugin.health import (
 )
 from deviceplugin.inventory import Board, Inventory
 from deviceplugin.metrics import Metrics
-from deviceplugin.nvml_interface import Code, EventSet, EventType, MigInstance, Nvml, NvmlEvent
+from deviceplugin.nvml_interface import Code, EventSet, EventType, Nvml, NvmlEvent
 from deviceplugin.xids import Recovery, Response
 from topology.model import NodeTopology
 
@@ -90,7 +90,6 @@ class Monitor:
         self._reinit = Backoff(reinit_seconds, max(LAST_REINIT, reinit_seconds))
         self._reinit_at: float | None = None
         self._adopted: dict[str, str] = {}
-        self._mig: dict[str, tuple[MigInstance, ...]] = {}
         self.problem = "NVML has not been read yet"
 
     def adopt(self, unhealthy: Mapping[str, str]) -> None:
@@ -227,7 +226,23 @@ class Monitor:
 
         A GPU that is new leads to a discovery.
         """
-        seen, sick, mig = self._ask_all(nvml)
+        seen: set[str] = set()
+        sick: dict[str, Fault] = {}
+        for index in range(nvml.count()):
+            uuid = ""
+            try:
+                device = nvml.device(index)
+                uuid = nvml.uuid(device)
+                nvml.memory_mib(device)
+            except NvmlError as error:
+                self._metrics.nvml_errors.labels("probe").inc()
+                lost = error.code in _LOST
+                if uuid:
+                    sick[uuid] = fault_of_loss(str(error)) if lost else fault_of_probe(str(error))
+                elif error.code == Code.UNINITIALIZED:
+                    raise
+                continue
+            seen.add(uuid)
         now = self._clock()
         before = self._record.unhealthy()
         failed = False
@@ -243,37 +258,7 @@ class Monitor:
         if seen - self._board.read().topology.position_of().keys():
             _log.info("NVML shows a GPU that is new")
             self._rediscover(nvml)
-        elif mig != {uuid: one for uuid, one in self._mig.items() if uuid in seen}:
-            _log.info("GPUs were partitioned anew")
-            self._rediscover(nvml)
         return failed
-
-    def _ask_all(
-        self, nvml: Nvml
-    ) -> tuple[set[str], dict[str, Fault], dict[str, tuple[MigInstance, ...]]]:
-        """Return the GPUs that answer, the faults of those that do not, and the MIG instances."""
-        seen: set[str] = set()
-        sick: dict[str, Fault] = {}
-        mig: dict[str, tuple[MigInstance, ...]] = {}
-        for index in range(nvml.count()):
-            uuid = ""
-            try:
-                device = nvml.device(index)
-                uuid = nvml.uuid(device)
-                nvml.memory_mib(device)
-                instances = nvml.mig_instances(device)
-                if instances is not None:
-                    mig[uuid] = instances
-            except NvmlError as error:
-                self._metrics.nvml_errors.labels("probe").inc()
-                lost = error.code in _LOST
-                if uuid:
-                    sick[uuid] = fault_of_loss(str(error)) if lost else fault_of_probe(str(error))
-                elif error.code == Code.UNINITIALIZED:
-                    raise
-                continue
-            seen.add(uuid)
-        return seen, sick, mig
 
     def _rediscover(self, nvml: Nvml) -> None:
         """Read the topology again; GPUs that are not to be seen any more stay, as lost ones."""
@@ -286,7 +271,6 @@ class Monitor:
         missing = known.position_of().keys() - found.topology.position_of().keys()
         if missing and found.topology.position_of().keys() <= known.position_of().keys():
             # What is known about a lost GPU's links still tells where it will be again.
-            self._mig = {uuid: self._mig[uuid] for uuid in missing & self._mig.keys()} | found.mig
             self._post(known)
             return
         if found.topology != known:
@@ -295,7 +279,6 @@ class Monitor:
             reason = self._adopted.pop(uuid)
             fault = Fault("adopted", reason, Response.UNHEALTHY, Recovery.RECHECK)
             self._note(uuid, fault, post=False)
-        self._mig = found.mig
         self._record.forget_all_but(found.topology.position_of().keys())
         self._post(found.topology)
 
@@ -316,7 +299,7 @@ class Monitor:
         unhealthy = {
             uuid: reason for uuid, reason in self._record.unhealthy().items() if uuid in known
         }
-        self._board.post(Inventory(topology, unhealthy, self._mig))
+        self._board.post(Inventory(topology, unhealthy))
 
 
 def _close(events: EventSet) -> None:

@@ -13,15 +13,12 @@ from deviceplugin.errors import NvmlError
 from deviceplugin.nvml_interface import (
     Code,
     Device,
-    Engines,
     EventSet,
     EventType,
     Link,
-    MigInstance,
     Nvml,
     NvmlEvent,
     RemoteType,
-    profile_of,
 )
 from topology.links import LEVEL_OF_NVML, MAX_NVLINKS, Level
 from topology.model import Clique
@@ -33,7 +30,6 @@ __all__ = [
     "EventSet",
     "EventType",
     "Link",
-    "MigInstance",
     "Nvml",
     "NvmlError",
     "NvmlEvent",
@@ -333,60 +329,9 @@ class PynvmlNvml:
             clique_id=int(info.cliqueId),
         )
 
-    def mig_instances(self, device: Device) -> tuple[MigInstance, ...] | None:
-        """Return the MIG devices; their indexes are sparse, and one may vanish while we read."""
-        try:
-            current, _ = _call(pynvml.nvmlDeviceGetMigMode, device)
-        except NvmlError as error:
-            if error.code in (Code.NOT_SUPPORTED, Code.FUNCTION_NOT_FOUND):
-                return None
-            raise
-        if current != pynvml.NVML_DEVICE_MIG_ENABLE:
-            return None
-        whole = self.memory_mib(device)
-        instances: list[MigInstance] = []
-        for index in range(int(_call(pynvml.nvmlDeviceGetMaxMigDeviceCount, device))):
-            try:
-                handle = _call(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, device, index)
-                instances.append(_read_instance(handle, index, whole))
-            except NvmlError as error:
-                if error.code not in (Code.NOT_FOUND, Code.INVALID_ARGUMENT):
-                    raise
-        return tuple(instances)
-
     def event_set(self) -> PynvmlEventSet:
         """Make an empty event set."""
         return PynvmlEventSet()
-
-
-def _read_instance(handle: Any, index: int, whole_mib: int) -> MigInstance:
-    told = _call(pynvml.nvmlDeviceGetAttributes_v2, handle)
-    gpu_slices, compute_slices = (
-        int(told.gpuInstanceSliceCount),
-        int(told.computeInstanceSliceCount),
-    )
-    # Newer drivers end the name with the profile, the media extension included.
-    _, found, profile = _text(_call(pynvml.nvmlDeviceGetName, handle)).rpartition(" MIG ")
-    if not found:
-        profile = profile_of(gpu_slices, compute_slices, int(told.memorySizeMB), whole_mib)
-    return MigInstance(
-        uuid=_text(_call(pynvml.nvmlDeviceGetUUID, handle)),
-        index=index,
-        gpu_instance=int(_call(pynvml.nvmlDeviceGetGpuInstanceId, handle)),
-        compute_instance=int(_call(pynvml.nvmlDeviceGetComputeInstanceId, handle)),
-        profile=profile.strip(),
-        gpu_slices=gpu_slices,
-        compute_slices=compute_slices,
-        memory_mib=int(told.memorySizeMB),
-        multiprocessors=int(told.multiprocessorCount),
-        engines=Engines(
-            copy=int(told.sharedCopyEngineCount),
-            decoder=int(told.sharedDecoderCount),
-            encoder=int(told.sharedEncoderCount),
-            jpeg=int(told.sharedJpegCount),
-            ofa=int(told.sharedOfaCount),
-        ),
-    )
 
 
 def _fabric_info(device: Any, info: Any) -> None:

@@ -76,47 +76,6 @@ class NvmlEvent(msgspec.Struct, frozen=True):
     compute_instance: int | None = None
 
 
-class Engines(msgspec.Struct, frozen=True):
-    """How many engines of each kind a MIG instance has."""
-
-    copy: int = 0
-    decoder: int = 0
-    encoder: int = 0
-    jpeg: int = 0
-    ofa: int = 0
-
-
-class MigInstance(msgspec.Struct, frozen=True):
-    """One MIG device: a compute instance within a GPU instance.
-
-    `index` is NVML's, sparse within its GPU. `profile` is the name as tools print it
-    (``3g.20gb``, ``1g.5gb+me``, ``1c.3g.20gb``).
-    """
-
-    uuid: str
-    index: int
-    gpu_instance: int
-    compute_instance: int
-    profile: str
-    gpu_slices: int
-    compute_slices: int
-    memory_mib: int = 0
-    multiprocessors: int = 0
-    engines: Engines = Engines()
-
-
-def profile_of(gpu_slices: int, compute_slices: int, memory_mib: int, whole_mib: int) -> str:
-    """Return a profile's name from its numbers: the memory counts in eighths of the GPU's.
-
-    >>> profile_of(1, 1, 4864, 40960), profile_of(3, 1, 19968, 40960)
-    ('1g.5gb', '1c.3g.20gb')
-    """
-    part = "" if compute_slices == gpu_slices else f"{compute_slices}c."
-    eighths = -(-memory_mib * 8 // max(whole_mib, 1))
-    gib = int(-(-whole_mib // 1024) * eighths / 8 + 0.5)
-    return f"{part}{gpu_slices}g.{gib}gb"
-
-
 class EventSet(Protocol):
     """Watches GPUs for events."""
 
@@ -183,9 +142,6 @@ class Nvml(Protocol):
 
     def clique(self, device: Device) -> Clique | None:
         """Return the multi-node NVLink domain of the GPU, None if it is in none."""
-
-    def mig_instances(self, device: Device) -> tuple[MigInstance, ...] | None:
-        """Return the MIG devices of a GPU by index; None if MIG is off, or nothing it has."""
 
     def event_set(self) -> EventSet:
         """Make an empty event set."""
