@@ -20,7 +20,7 @@ from cli.usage import print_json
 from scheduler.errors import SchedulerError
 from scheduler.simulation.errors import ReplayError, TraceError
 from scheduler.simulation.measures import Outcome, mean_outcome
-from scheduler.simulation.policies.catalogue import POLICIES, check_policies
+from scheduler.simulation.policies.catalogue import COMPARED, POLICIES, check_policies
 from scheduler.simulation.runs import run_once
 from scheduler.simulation.trace import Node, Task, read_nodes, read_tasks
 
@@ -87,7 +87,7 @@ def simulate(
 ) -> None:
     """Replay a trace: tasks arrive one by one, nothing departs."""
     try:
-        names = check_policies(list(POLICIES) if ALL in policy else list(dict.fromkeys(policy)))
+        names = check_policies(list(COMPARED) if ALL in policy else list(dict.fromkeys(policy)))
         wanted = _read_seeds(seeds)
         if not 0 < load <= _MOST_LOAD:
             raise ReplayError(f"--load: {load:g} is not above 0 and at most {_MOST_LOAD:g}")

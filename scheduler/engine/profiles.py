@@ -45,6 +45,9 @@ _WEIGHTS: Final = {
     "spread": ((("spreading", 8.0), ("link_loss", 2.0)), SPREAD),
 }
 
+DEFAULT_PROFILE: Final = "gputopo"
+"""What pods get that name no profile."""
+
 # Nodes whose totals differ by no more than rounding are equals, and kube-scheduler may decide
 # between them. More would let its random tie-breaks undo the packing.
 BUILT_IN: Final = {

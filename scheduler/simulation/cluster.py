@@ -14,6 +14,7 @@ import numpy as np
 
 from scheduler.engine.arrays import BoolArray, IntArray
 from scheduler.simulation.trace import WHOLE_GPU_MILLI, Node, TaskClass
+from topology.gpuset import GpuSet, positions
 
 MOST_PODS: Final = 1001
 """Pods that a node takes, as in the published protocol."""
@@ -22,7 +23,7 @@ NO_KIND: Final = -1
 
 
 class Cluster:
-    """What is free on each node. `place` is the only change."""
+    """What is free on each node. `place` and `give_back` are the only changes."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         count = len(nodes)
@@ -64,16 +65,23 @@ class Cluster:
             self.group_pods = np.pad(self.group_pods, ((0, 0), (0, known)))
         return known
 
-    def place(self, row: int, task: TaskClass, devices: Sequence[int]) -> None:
+    def place(self, row: int, task: TaskClass, members: GpuSet) -> None:
         """Take what a task asks for, from these GPUs of a node."""
-        self.cpu[row] -= task.cpu_milli
-        self.memory[row] -= task.memory_mib
-        self.pods[row] += 1
-        for device in devices:
-            self.share[row, device] -= task.share_milli
+        self._change(row, task, members, 1)
+
+    def give_back(self, row: int, task: TaskClass, members: GpuSet) -> None:
+        """Put back what `place` took."""
+        self._change(row, task, members, -1)
+
+    def _change(self, row: int, task: TaskClass, members: GpuSet, sign: int) -> None:
+        self.cpu[row] -= sign * task.cpu_milli
+        self.memory[row] -= sign * task.memory_mib
+        self.pods[row] += sign
+        for device in positions(members):
+            self.share[row, device] -= sign * task.share_milli
         group = self.group(task)
         if group != NO_KIND:
-            self.group_pods[row, group] += 1
+            self.group_pods[row, group] += sign
 
 
 class View:

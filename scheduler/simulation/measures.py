@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from scheduler.engine.arrays import FloatArray, IntArray
+from scheduler.engine.waste import Workload
 from scheduler.simulation.cluster import Cluster
-from scheduler.simulation.replay import NOWHERE, Course
-from scheduler.simulation.workload import Workload
+from scheduler.simulation.placers import NOWHERE
+from scheduler.simulation.replay import Course
 
 FIRST_PERCENT: Final = 75
 """The least arrived load that is reported, in percent of the cluster's GPUs."""

@@ -7,17 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler.simulation.arrivals import order_arrivals
+from scheduler.simulation.boards import Boards, Machines
+from scheduler.simulation.classes import target_workload
 from scheduler.simulation.cluster import Cluster
 from scheduler.simulation.errors import ReplayError
 from scheduler.simulation.measures import Outcome, measure
-from scheduler.simulation.policies.catalogue import Surroundings, make_policy
+from scheduler.simulation.policies.catalogue import Surroundings, make_placer
 from scheduler.simulation.replay import replay
 from scheduler.simulation.trace import Node, Task
-from scheduler.simulation.workload import Workload, target_mix
 
 
 def run_once(
-    nodes: Sequence[Node], tasks: Sequence[Task], policy: str, *, seed: int, load: float
+    nodes: Sequence[Node],
+    tasks: Sequence[Task],
+    policy: str,
+    *,
+    seed: int,
+    load: float,
+    machines: Machines | None = None,
 ) -> Outcome:
     """Replay a list on an empty cluster until `load` times its GPUs are asked for.
 
@@ -27,12 +34,13 @@ def run_once(
     """
     dice = np.random.default_rng(seed)
     by_name = sorted(nodes, key=lambda node: node.name)
-    cluster = Cluster([by_name[at] for at in dice.permutation(len(by_name))])
+    ordered = [by_name[at] for at in dice.permutation(len(by_name))]
+    cluster = Cluster(ordered)
     if not cluster.gpu_milli:
         raise ReplayError("no node of the list has a GPU")
     arrivals = order_arrivals(tasks, load * cluster.gpu_milli, dice)
     kinds = [task.kind for task in tasks]
-    workload = Workload(target_mix(kinds), cluster.models)
-    chosen = make_policy(policy, Surroundings(kinds, workload, cluster))
-    course = replay(cluster, arrivals, chosen, dice)
+    workload = target_workload(kinds, cluster.models)
+    around = Surroundings(ordered, kinds, workload, cluster, Boards(machines), dice)
+    course = replay(cluster, arrivals, make_placer(policy, around))
     return measure(course, cluster, workload, round(100 * load))

@@ -18,7 +18,6 @@ from tests.topology.machines import (
     drawn_class,
     shipped_class,
 )
-from tests.topology.reference import ReferenceAllocator
 from topology.demands import parse_min_link
 from topology.errors import SelectionError
 from topology.gpuset import EMPTY, GpuSet, full_set, gpuset, positions, size
@@ -26,6 +25,7 @@ from topology.links import Level
 from topology.policies import INFERENCE, PACK, PROFILES, SPREAD, TRAINING, choose, chooser_for
 from topology.profiles import Criterion, Profile, profile_named
 from topology.quality import pair_score
+from topology.reference import ReferenceAllocator
 from topology.tables import Tables, tables_for
 
 _MACHINES = {

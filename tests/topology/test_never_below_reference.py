@@ -7,11 +7,11 @@ from itertools import product
 import pytest
 
 from tests.topology.machines import machine_class
-from tests.topology.reference import ReferenceAllocator
 from topology.catalogue import load_machine, shipped_names
 from topology.gpuset import EMPTY, GpuSet, format_positions, gpuset, positions, size
 from topology.model import TopologyClass
 from topology.policies import choose
+from topology.reference import ReferenceAllocator
 from topology.tables import Tables
 
 _LARGEST = 10

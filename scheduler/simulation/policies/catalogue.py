@@ -1,4 +1,4 @@
-"""The policies by name."""
+"""The policies by name: the published ones, and the live engine under each built-in profile."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 
+from scheduler.engine.plugins import built_in
+from scheduler.engine.profiles import BUILT_IN, DEFAULT_PROFILE, Profile
+from scheduler.engine.waste import Workload
+from scheduler.engine.workload import Expected, GivenWorkload, LearnedWorkload, count_classes
+from scheduler.simulation.boards import Boards
+from scheduler.simulation.classes import pod_class
 from scheduler.simulation.cluster import Cluster
 from scheduler.simulation.errors import ReplayError
+from scheduler.simulation.fleet import Fleet
+from scheduler.simulation.placers import EnginePlacer, Placer, RatingPlacer
 from scheduler.simulation.policies.fgd import Fgd
 from scheduler.simulation.policies.framework import Policy
-from scheduler.simulation.policies.gputopo import LearningGputopo, given, supply_of
 from scheduler.simulation.policies.published import (
     BestFit,
     Clustering,
@@ -20,34 +28,61 @@ from scheduler.simulation.policies.published import (
     Random,
 )
 from scheduler.simulation.policies.stock import StockScheduler
-from scheduler.simulation.trace import TaskClass
-from scheduler.simulation.workload import Workload
+from scheduler.simulation.trace import Node, TaskClass
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What a policy may know before the first task arrives."""
+    """What a policy may know before the first task arrives, and the dice for its draws."""
 
+    nodes: Sequence[Node]
     tasks: Sequence[TaskClass]
     workload: Workload
     cluster: Cluster
-
-    @property
-    def supply_milli(self) -> list[int]:
-        """The GPU thousandths of each model of the cluster."""
-        return supply_of(self.cluster.models, self.cluster.model, self.cluster.gpus)
+    boards: Boards
+    dice: np.random.Generator
 
 
-POLICIES: Final[dict[str, Callable[[Surroundings], Policy]]] = {
-    "random": lambda _: Random(),
-    "dotprod": lambda _: DotProduct(),
-    "clustering": lambda _: Clustering(),
-    "packing": lambda _: Packing(),
-    "bestfit": lambda _: BestFit(),
-    "fgd": lambda around: Fgd(around.workload),
-    "kube": lambda _: StockScheduler(),
-    "gputopo": lambda around: given(around.tasks, around.cluster.models, around.supply_milli),
-    "gputopo-learned": lambda around: LearningGputopo(around.cluster.models, around.supply_milli),
+def _rate(make: Callable[[Workload], Policy]) -> Callable[[Surroundings], Placer]:
+    def place(around: Surroundings) -> Placer:
+        policy = make(around.workload)
+        return RatingPlacer(around.cluster, around.nodes, around.boards, policy, around.dice)
+
+    return place
+
+
+def _run_engine(profile: Profile, *, learned: bool = False) -> Callable[[Surroundings], Placer]:
+    def place(around: Surroundings) -> Placer:
+        expected: Expected = (
+            LearnedWorkload()
+            if learned
+            else GivenWorkload(count_classes(map(pod_class, around.tasks)))
+        )
+        fleet = Fleet(around.nodes, around.boards, expected)
+        return EnginePlacer(around.cluster, fleet, built_in(), profile)
+
+    return place
+
+
+PUBLISHED: Final = ("random", "dotprod", "clustering", "packing", "bestfit", "fgd")
+
+OURS: Final = "gputopo"
+"""The extender's default profile, by the name of the whole."""
+
+POLICIES: Final[dict[str, Callable[[Surroundings], Placer]]] = {
+    "random": _rate(lambda _: Random()),
+    "dotprod": _rate(lambda _: DotProduct()),
+    "clustering": _rate(lambda _: Clustering()),
+    "packing": _rate(lambda _: Packing()),
+    "bestfit": _rate(lambda _: BestFit()),
+    "fgd": _rate(Fgd),
+    "kube": _rate(lambda _: StockScheduler()),
+    OURS: _run_engine(BUILT_IN[DEFAULT_PROFILE]),
+    f"{OURS}-learned": _run_engine(BUILT_IN[DEFAULT_PROFILE], learned=True),
+    **{name: _run_engine(profile) for name, profile in BUILT_IN.items() if name != DEFAULT_PROFILE},
 }
+
+COMPARED: Final = (*PUBLISHED, "kube", OURS, f"{OURS}-learned")
+"""What `--policy all` runs."""
 
 
 def check_policies(names: Sequence[str]) -> Sequence[str]:
@@ -58,7 +93,7 @@ def check_policies(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def make_policy(name: str, around: Surroundings) -> Policy:
-    """Make a policy for a run; raises ReplayError if there is none of this name."""
+def make_placer(name: str, around: Surroundings) -> Placer:
+    """Make a policy's placer for a run; raises ReplayError if there is none of this name."""
     check_policies([name])
     return POLICIES[name](around)

@@ -34,7 +34,7 @@ class Rating(msgspec.Struct, frozen=True):
 
 
 class Policy(Protocol):
-    """Rates nodes. A policy that learns says so when it is shown a task."""
+    """Rates nodes."""
 
     name: str
     ties: Ties
@@ -43,19 +43,12 @@ class Policy(Protocol):
     def rate(self, view: View, task: TaskClass) -> Rating:
         """Rate the rows of a view, which may or may not be able to take the task."""
 
-    def observe(self, task: TaskClass) -> bool:
-        """Take note of an arrival; returns whether ratings made before are out of date."""
-
 
 class Steadfast:
-    """A policy that learns nothing, with the published ties and the tightest GPU."""
+    """A policy with the published ties and the tightest GPU."""
 
     ties = Ties.FIRST
     random_devices = False
-
-    def observe(self, task: TaskClass) -> bool:  # noqa: ARG002 -- the protocol's
-        """Say that nothing changed."""
-        return False
 
 
 def tightest(share: IntArray, wanted: int) -> IntArray:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from scheduler.simulation.policies.gputopo import Weights
+from scheduler.engine.plugins.balance import FREE_CPU, STRANDED, STRANDING
+from scheduler.engine.plugins.fragmentation import LIMIT
+from scheduler.engine.plugins.model_fit import PRESSURE
+from scheduler.engine.workload import PodClass
 from scheduler.simulation.trace import TaskClass
-from scheduler.simulation.workload import Demand
 
 
 class State(msgspec.Struct, frozen=True):
@@ -24,7 +26,7 @@ class State(msgspec.Struct, frozen=True):
     groups: dict[int, int]
 
 
-def waste(state: State, mix: Mapping[Demand, float]) -> float:
+def waste(state: State, mix: Mapping[PodClass, float]) -> float:
     """Return F: the idle GPU that is of no use, weighted by class."""
     total = 0.0
     for demand, weight in mix.items():
@@ -61,7 +63,7 @@ def devices(state: State, task: TaskClass) -> list[int]:
     return [at for at, free in enumerate(state.shares) if free >= task.share_milli]
 
 
-def gains(state: State, task: TaskClass, mix: Mapping[Demand, float]) -> dict[int, float]:
+def gains(state: State, task: TaskClass, mix: Mapping[PodClass, float]) -> dict[int, float]:
     """Tell by how much each choice of a GPU lessens the waste."""
     before = waste(state, mix)
     return {
@@ -69,7 +71,7 @@ def gains(state: State, task: TaskClass, mix: Mapping[Demand, float]) -> dict[in
     }
 
 
-def fgd(state: State, task: TaskClass, mix: Mapping[Demand, float]) -> dict[int, float]:
+def fgd(state: State, task: TaskClass, mix: Mapping[PodClass, float]) -> dict[int, float]:
     """Return the sigmoid of the gain in points by GPU, not yet cut to whole ones."""
     return {
         device: 100 / (1 + math.exp(-gain / 1000))
@@ -126,9 +128,9 @@ def kube(state: State, task: TaskClass) -> float:
 
 
 def gputopo(
-    state: State, task: TaskClass, mix: Mapping[Demand, float], pressure: float, weights: Weights
+    state: State, task: TaskClass, mix: Mapping[PodClass, float], pressure: float
 ) -> dict[int, float]:
-    """Our score by GPU."""
+    """Our score by GPU: fragmentation, balance and model fit, 1 to 1."""
 
     def stranded(one: State) -> float:
         gpu = sum(one.shares) / (1000 * len(one.shares)) if one.shares else 0
@@ -137,11 +139,11 @@ def gputopo(
     answer = {}
     for device, gain in gains(state, task, mix).items():
         after = place(state, task, device)
-        score = weights.gain_limit * math.tanh(gain / weights.gain_limit)
-        score -= weights.free_cpu * after.cpu / after.cpu_capacity
-        score -= weights.stranded * stranded(after)
+        score = LIMIT * math.tanh(gain / LIMIT)
+        score -= FREE_CPU * after.cpu / after.cpu_capacity
+        score -= STRANDED * stranded(after)
         if task.gpus:
-            score -= weights.stranding * len(state.shares) * (stranded(after) - stranded(state))
-        score -= weights.pressure * pressure * task.gpus * task.share_milli / 1000
+            score -= STRANDING * len(state.shares) * (stranded(after) - stranded(state))
+        score -= PRESSURE * pressure * task.gpus * task.share_milli / 1000
         answer[device] = score
     return answer

@@ -10,25 +10,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.simulation.arrivals import order_arrivals
-from scheduler.simulation.cluster import Cluster, View
-from scheduler.simulation.policies.catalogue import POLICIES, Surroundings, make_policy
-from scheduler.simulation.policies.fgd import Fgd
-from scheduler.simulation.policies.framework import Policy, tightest
-from scheduler.simulation.policies.gputopo import (
-    Gputopo,
-    LearningGputopo,
-    Weights,
+from scheduler.engine.cycle import schedule
+from scheduler.engine.outlook import Outlook
+from scheduler.engine.plugins import built_in
+from scheduler.engine.profiles import BUILT_IN, DEFAULT_PROFILE
+from scheduler.engine.waste import Workload
+from scheduler.engine.workload import (
+    GivenWorkload,
+    LearnedWorkload,
+    PodClass,
+    PodMix,
+    count_classes,
     model_pressure,
     supply_of,
+    trim_mix,
 )
+from scheduler.simulation.arrivals import order_arrivals
+from scheduler.simulation.boards import Boards
+from scheduler.simulation.classes import kinds_of, pod_class, pod_request, target_workload
+from scheduler.simulation.cluster import Cluster, View
+from scheduler.simulation.fleet import Fleet
+from scheduler.simulation.policies.catalogue import POLICIES, Surroundings, make_placer
+from scheduler.simulation.policies.fgd import Fgd
+from scheduler.simulation.policies.framework import Policy, tightest
 from scheduler.simulation.policies.published import BestFit, Clustering, DotProduct, Packing
 from scheduler.simulation.policies.stock import StockScheduler
 from scheduler.simulation.replay import replay
 from scheduler.simulation.runs import run_once
 from scheduler.simulation.trace import Node, Task, TaskClass
-from scheduler.simulation.workload import Demand, Workload, demand_of, target_mix
 from tests.scheduler.simulation import oracle
+from topology.gpuset import gpuset
 
 # Examples are clusters with tasks on them: a few tell as much as many, in less time.
 few = settings(max_examples=25, deadline=None)
@@ -71,8 +82,13 @@ def clusters(draw: st.DrawFn) -> Cluster:
         if len(fitting):
             row = int(draw(st.sampled_from(fitting.tolist())))
             able = np.flatnonzero(cluster.share[row] >= max(task.share_milli, 1))
-            cluster.place(row, task, able[: task.gpus].tolist())
+            cluster.place(row, task, gpuset(able[: task.gpus].tolist()))
     return cluster
+
+
+def mix_of(list_: list[TaskClass], coverage: float = 0.95) -> PodMix:
+    """Return the list's mix."""
+    return trim_mix(count_classes(map(pod_class, list_)), coverage)
 
 
 def states(cluster: Cluster) -> list[oracle.State]:
@@ -103,8 +119,8 @@ def feasible_view(cluster: Cluster, task: TaskClass) -> View:
 @given(clusters(), st.lists(tasks(), min_size=1, max_size=8))
 def test_waste_is_the_formula(cluster: Cluster, list_: list[TaskClass]) -> None:
     """The look-up by CPU level equals the sum over classes."""
-    mix = target_mix(list_, coverage=1.0)
-    got = Workload(mix, cluster.models).waste(cluster.cpu, cluster.share, cluster.model)
+    mix = mix_of(list_, 1.0)
+    got = Workload(mix, kinds_of(cluster.models)).waste(cluster.cpu, cluster.share, cluster.model)
     assert got == pytest.approx([oracle.waste(state, mix) for state in states(cluster)])
 
 
@@ -112,9 +128,9 @@ def test_waste_is_the_formula(cluster: Cluster, list_: list[TaskClass]) -> None:
 @given(clusters(), tasks(), st.lists(tasks(), min_size=1, max_size=8))
 def test_fgd_is_the_formula(cluster: Cluster, task: TaskClass, list_: list[TaskClass]) -> None:
     """Whole points of the sigmoid, and the lowest GPU of the best."""
-    mix = target_mix(list_)
+    mix = mix_of(list_)
     view = feasible_view(cluster, task)
-    rating = Fgd(Workload(mix, cluster.models)).rate(view, task)
+    rating = Fgd(Workload(mix, kinds_of(cluster.models))).rate(view, task)
     for place, row in enumerate(view.rows):
         points = oracle.fgd(states(cluster)[row], task, mix)
         whole = {at: math.floor(value + 1e-9) for at, value in points.items()}
@@ -156,25 +172,63 @@ def test_published_scores_are_their_formulas(
         assert scores[place] == int(scores[place])
 
 
+def fleet_of(cluster: Cluster, list_: list[TaskClass]) -> Fleet:
+    """Return the cluster as the engine sees it, with the list as the expected workload."""
+    nodes = [
+        Node(
+            name,
+            int(cluster.cpu_capacity[row]),
+            int(cluster.memory_capacity[row]),
+            int(cluster.gpus[row]),
+            cluster.models[cluster.model[row]] if cluster.gpus[row] else "",
+        )
+        for row, name in enumerate(cluster.names)
+    ]
+    fleet = Fleet(nodes, Boards(), GivenWorkload(count_classes(map(pod_class, list_))))
+    for row, node in enumerate(nodes):
+        cpu = node.cpu_milli - int(cluster.cpu[row])
+        memory = node.memory_mib - int(cluster.memory[row])
+        fleet.take(row, TaskClass(cpu, memory, 0, 0), gpuset(()))
+        for at in range(node.gpus):
+            taken = 1000 - int(cluster.share[row, at])
+            if taken:
+                fleet.take(row, TaskClass(0, 0, 1, taken), gpuset([at]))
+    return fleet
+
+
 @few
 @given(clusters(), tasks(), st.lists(tasks(), min_size=1, max_size=8))
 def test_our_score_is_the_formula(
     cluster: Cluster, task: TaskClass, list_: list[TaskClass]
 ) -> None:
-    """Limited gain, less free CPU, less stranded GPU, less pressure."""
-    mix = target_mix(list_)
-    supply = supply_of(cluster.models, cluster.model, cluster.gpus)
-    pressure = model_pressure(mix, cluster.models, supply)
-    view = feasible_view(cluster, task)
-    rating = Gputopo(Workload(mix, cluster.models), pressure).rate(view, task)
+    """The live engine's default: limited gain, less free CPU, less stranded GPU, less pressure."""
+    mix = mix_of(list_)
+    fleet = fleet_of(cluster, list_)
+    columns = fleet.state.columns
+    supply = supply_of(len(cluster.models), cluster.model, cluster.gpus)
+    pressure = model_pressure(mix_of(list_, 1.0), kinds_of(cluster.models), supply)
+    decision = schedule(
+        built_in(),
+        fleet.state.view(fleet.names),
+        pod_request(task),
+        BUILT_IN[DEFAULT_PROFILE],
+        at=0,
+        vetted=False,
+    )
+    fits = View(cluster, np.arange(len(cluster))).feasible(task)
+    assert decision.accepted.tolist() == np.flatnonzero(fits).tolist()
     everyone = states(cluster)
-    for place, row in enumerate(view.rows):
-        model = pressure[cluster.model[row]]
-        exact = oracle.gputopo(everyone[row], task, mix, model, Weights())
-        assert rating.scores[place] == pytest.approx(max(exact.values()))
-        if rating.devices is not None:
+    raw = {scored.plugin: scored.raw for scored in decision.scores}
+    total = raw["fragmentation"] + raw["balance"] + raw["model_fit"] if raw else []
+    for place, row in enumerate(decision.accepted.tolist()):
+        model = pressure[cluster.model[row]] if columns.gpus[row] else 0.0
+        exact = oracle.gputopo(everyone[row], task, mix, model)
+        assert total[place] == pytest.approx(max(exact.values()), abs=1e-5)
+        option = next((o for o in decision.shortlist if o.node == cluster.names[row]), None)
+        if option is not None and task.shares:
             # On equal GPUs rounding may choose either.
-            assert exact[int(rating.devices[place])] == pytest.approx(max(exact.values()))
+            device = option.choice.members.bit_length() - 1
+            assert exact[device] == pytest.approx(max(exact.values()), abs=1e-5)
 
 
 def test_the_tightest_gpu_is_the_lowest_of_equals() -> None:
@@ -188,17 +242,18 @@ def test_the_target_is_the_most_frequent_classes() -> None:
     frequent = [TaskClass(cpu, 1, 1, 1000) for cpu in (1, 2, 2, 2)] * 10
     frequent += [TaskClass(2, 2, 1, 1000)] * 8
     rare = [TaskClass(9, 1, 1, 1000)] * 2
-    mix = target_mix(frequent + rare)
+    mix = mix_of(frequent + rare)
     assert mix == {
-        Demand(2, 1, 1000): pytest.approx(38 / 48),
-        Demand(1, 1, 1000): pytest.approx(10 / 48),
+        PodClass(2, 1, 1000): pytest.approx(38 / 48),
+        PodClass(1, 1, 1000): pytest.approx(10 / 48),
     }
 
 
 def test_pressure_is_bound_demand_over_supply() -> None:
     """Half of the demand names T4, which is a quarter of the cluster: twice what there is."""
-    mix = {Demand(1, 1, 1000): 0.5, Demand(1, 1, 1000, ("A10", "T4")): 0.5}
-    assert model_pressure(mix, ["G2", "T4"], [3000, 1000]).tolist() == [0.0, 2.0]
+    mix = {PodClass(1, 1, 1000): 0.5, PodClass(1, 1, 1000, ("A10", "T4")): 0.5}
+    kinds = kinds_of(["G2", "T4"])
+    assert model_pressure(mix, kinds, [3000, 1000]).tolist() == [0.0, 2.0]
 
 
 def sample_tasks(count: int) -> list[Task]:
@@ -231,17 +286,19 @@ def test_equal_seeds_give_equal_outcomes(policy: str) -> None:
     assert [str(x) for x in range(75, 131)] == list(first.unallocated_pct)
 
 
-@pytest.mark.parametrize("policy", ["gputopo", "gputopo-learned"])
+@pytest.mark.parametrize("policy", ["gputopo", "gputopo-learned", "training"])
 def test_ours_does_not_depend_on_the_order_of_nodes(policy: str) -> None:
     """Each task goes to the node of the same name, however the rows stand."""
     tasks_ = sample_tasks(60)
     arrivals = order_arrivals(tasks_, 22_000, np.random.default_rng(1))
     placed = []
     for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]):
-        cluster = Cluster([SAMPLE_NODES[at] for at in order])
+        nodes = [SAMPLE_NODES[at] for at in order]
+        cluster = Cluster(nodes)
         kinds = [task.kind for task in tasks_]
-        around = Surroundings(kinds, Workload(target_mix(kinds), cluster.models), cluster)
-        course = replay(cluster, arrivals, make_policy(policy, around), np.random.default_rng(1))
+        workload = target_workload(kinds, cluster.models)
+        around = Surroundings(nodes, kinds, workload, cluster, Boards(), np.random.default_rng(1))
+        course = replay(cluster, arrivals, make_placer(policy, around))
         placed.append([cluster.names[row] if row >= 0 else "" for row in course.rows])
     assert placed[0] == placed[1]
 
@@ -249,13 +306,18 @@ def test_ours_does_not_depend_on_the_order_of_nodes(policy: str) -> None:
 def test_a_learned_workload_is_what_arrived() -> None:
     """After many arrivals the waste is measured against their mix, not against anything else."""
     kinds = [task.kind for task in sample_tasks(400)]
-    policy = LearningGputopo(["G2", "P100", "T4"], [9000, 4000, 4000])
-    renewed = sum(policy.observe(kind) for kind in kinds)
-    assert 10 < renewed < 40
     cluster = Cluster(SAMPLE_NODES)
-    view = View(cluster, np.arange(5))
-    got = policy.workload.waste(view.cpu, view.share, view.model)
-    mix = target_mix(kinds[:350])
+    learned = LearnedWorkload()
+    outlook = Outlook(fleet_of(cluster, kinds).state.columns, learned)
+    for kind in kinds:
+        outlook.observe(pod_request(kind))
+    assert 10 < learned.version < 40
+    assert learned.seen == 400
+    columns = fleet_of(cluster, kinds).state.columns
+    got = outlook.workload().waste(
+        columns.cpu[:5], columns.share[:5], outlook.kinds(columns.hardware[:5])
+    )
+    mix = mix_of(kinds[:350])
     state = states(cluster)
     for row, waste in enumerate(got):
         assert waste == pytest.approx(oracle.waste(state[row], mix), rel=0.2)
@@ -263,14 +325,13 @@ def test_a_learned_workload_is_what_arrived() -> None:
 
 def test_old_arrivals_fade() -> None:
     """A class that no longer comes leaves the target."""
-    policy = LearningGputopo(["T4"], [2000])
-    policy.HALF_LIFE = 20
+    learned = LearnedWorkload(half_life=20)
     old, new = TaskClass(1000, 1, 1, 1000), TaskClass(1000, 1, 1, 500)
     for kind in [old] * 200 + [new] * 200:
-        policy.observe(kind)
-    assert policy.workload.shares.tolist() == [500]
+        learned.observe(pod_class(kind))
+    assert list(trim_mix(learned.counts())) == [PodClass(1000, 1, 500)]
 
 
 def test_a_class_is_seen_without_memory() -> None:
     """Memory is no part of the measure."""
-    assert demand_of(TaskClass(1, 2, 1, 500, ("T4",))) == Demand(1, 1, 500, ("T4",))
+    assert pod_class(TaskClass(1, 2, 1, 500, ("T4",))) == PodClass(1, 1, 500, ("T4",))

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from scheduler.simulation.arrivals import order_arrivals
+from scheduler.simulation.boards import Boards
+from scheduler.simulation.classes import target_workload
 from scheduler.simulation.cluster import MOST_PODS, Cluster, View
 from scheduler.simulation.errors import ReplayError
 from scheduler.simulation.measures import measure
+from scheduler.simulation.placers import NOWHERE, RatingPlacer, pick
 from scheduler.simulation.policies.framework import Rating, Steadfast, Ties
-from scheduler.simulation.replay import NOWHERE, Course, pick, replay
+from scheduler.simulation.replay import Course, replay
 from scheduler.simulation.trace import Node, Task, TaskClass
-from scheduler.simulation.workload import Workload, target_mix
 
 WHOLE = TaskClass(1000, 1, 1, 1000)
 HALF = TaskClass(1000, 1, 1, 500)
@@ -42,6 +44,13 @@ class Flat(Steadfast):
     def rate(self, view: View, task: TaskClass) -> Rating:
         """Rate all alike."""
         return Rating(np.zeros(len(view)))
+
+
+def replay_flat(nodes: list[Node], kinds: list[TaskClass]) -> tuple[Cluster, Course]:
+    """Replay with nothing but the rule for ties."""
+    cluster = Cluster(nodes)
+    placer = RatingPlacer(cluster, nodes, Boards(), Flat(), dice())
+    return cluster, replay(cluster, kinds, placer)
 
 
 def named(kinds: list[TaskClass]) -> list[Task]:
@@ -100,8 +109,8 @@ def test_feasible_nodes(task: TaskClass, expected: list[bool]) -> None:
 
 def test_a_node_takes_so_many_pods_and_no_more() -> None:
     """The limit on pods is a limit like any other."""
-    cluster = Cluster([node("a", cpu=10**9, memory=10**9)])
-    course = replay(cluster, [CPU] * (MOST_PODS + 1), Flat(), dice())
+    nodes = [node("a", cpu=10**9, memory=10**9)]
+    _, course = replay_flat(nodes, [CPU] * (MOST_PODS + 1))
     assert course.rows.tolist() == [0] * MOST_PODS + [NOWHERE]
 
 
@@ -133,7 +142,7 @@ def test_no_node_is_no_row() -> None:
 def test_shares_go_to_the_tightest_gpu_and_whole_tasks_to_the_lowest_idle() -> None:
     """600, 700 and 300 fill two GPUs, 100 stands in the tighter one, then the third is whole."""
     kinds = [TaskClass(1, 1, 1, share) for share in (600, 700, 300, 250, 1000)]
-    course = replay(Cluster([node("a", 4)]), kinds, Flat(), dice())
+    _, course = replay_flat([node("a", 4)], kinds)
     assert course.share.tolist() == [
         [400, 1000, 1000, 1000],
         [400, 300, 1000, 1000],
@@ -145,16 +154,15 @@ def test_shares_go_to_the_tightest_gpu_and_whole_tasks_to_the_lowest_idle() -> N
 
 def test_a_dropped_task_changes_nothing() -> None:
     """It counts as failed, and the next one finds the cluster as it was."""
-    course = replay(Cluster([node("a", 2)]), [WHOLE, PAIR, WHOLE], Flat(), dice())
+    _, course = replay_flat([node("a", 2)], [WHOLE, PAIR, WHOLE])
     assert course.rows.tolist() == [0, NOWHERE, 0]
 
 
 def test_figures_are_means_over_arrivals_of_a_rounded_load() -> None:
     """Two arrivals at 100 % of one GPU: 0.996 and 1.0 of it asked for, then all is taken."""
-    cluster = Cluster([node("a", 1)])
     kinds = [TaskClass(1, 1, 1, share) for share in (760, 236, 4)]
-    workload = Workload(target_mix([WHOLE]), cluster.models)
-    outcome = measure(replay(cluster, kinds, Flat(), dice()), cluster, workload, 100)
+    cluster, course = replay_flat([node("a", 1)], kinds)
+    outcome = measure(course, cluster, target_workload([WHOLE], cluster.models), 100)
     assert [outcome.unallocated_pct[x] for x in ("76", "100")] == [24.0, 0.2]
     assert [outcome.fragmented_pct[x] for x in ("76", "100")] == [24.0, 0.2]
     assert outcome.failed == 0
@@ -162,10 +170,10 @@ def test_figures_are_means_over_arrivals_of_a_rounded_load() -> None:
 
 def test_waste_is_counted_for_the_whole_cluster() -> None:
     """An untouched node wastes nothing for whole GPUs, all for a model that it has not."""
-    cluster = Cluster([node("a", 1), node("b", 1, model="P100")])
-    mix = target_mix([WHOLE, TaskClass(1000, 1, 1, 1000, ("T4",))])
-    workload = Workload(mix, cluster.models)
-    course = replay(cluster, [TaskClass(1, 1, 1, 400)] * 4, Flat(), dice())
+    nodes = [node("a", 1), node("b", 1, model="P100")]
+    cluster, course = replay_flat(nodes, [TaskClass(1, 1, 1, 400)] * 4)
+    tasks = [WHOLE, TaskClass(1000, 1, 1, 1000, ("T4",))]
+    workload = target_workload(tasks, cluster.models)
     outcome = measure(course, cluster, workload, 80)
     # 1.6 asked of 2: 80 % load; a has 0.2 left, no use for anyone; b has 0.2 left.
     assert outcome.fragmented_pct["80"] == pytest.approx(20.0)
@@ -175,17 +183,17 @@ def test_waste_is_counted_for_the_whole_cluster() -> None:
 def test_failures_are_counted() -> None:
     """What found no node is not allocated."""
     cluster = Cluster([node("a", 1)])
-    course = Course([WHOLE, WHOLE], np.array([0, NOWHERE]), np.array([7, 0]), np.zeros((2, 1), int))
-    outcome = measure(course, cluster, Workload(target_mix([WHOLE]), cluster.models), 200)
+    rows, cpu = np.array([0, NOWHERE]), np.array([7, 0])
+    course = Course([WHOLE, WHOLE], rows, cpu, np.zeros((2, 1), int), np.zeros(2))
+    outcome = measure(course, cluster, target_workload([WHOLE], cluster.models), 200)
     assert outcome.failed == 1
     assert outcome.unallocated_pct["200"] == 0.0
 
 
 def test_each_percent_has_a_figure() -> None:
     """Where no arrival rounds to a load, the last one before counts."""
-    cluster = Cluster([node("a", 1)])
     kinds = [TaskClass(1, 1, 1, share) for share in (770, 30)]
-    workload = Workload(target_mix([WHOLE]), cluster.models)
-    outcome = measure(replay(cluster, kinds, Flat(), dice()), cluster, workload, 82)
+    cluster, course = replay_flat([node("a", 1)], kinds)
+    outcome = measure(course, cluster, target_workload([WHOLE], cluster.models), 82)
     figures = {"75": 100.0, "76": 100.0, "77": 23.0, "78": 23.0, "79": 23.0}
     assert outcome.unallocated_pct == figures | {"80": 20.0, "81": 20.0, "82": 20.0}

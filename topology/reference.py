@@ -1,4 +1,4 @@
-"""The reference allocator's published best-effort rule, as an oracle.
+"""The reference allocator's published best-effort rule, to compare with: an oracle.
 
 It pads the available GPUs up to a multiple of the size, walks all partitions into sets of that
 size in which one set holds none or all of the padding, keeps the first partition of the highest
