@@ -72,7 +72,7 @@ def build(console: Console) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     console.print(f"Kubernetes {version()} is built once, then kept in {folder}")
     for number, name in enumerate(wanted, 1):
-        with _progress(console, f"building {name}, {number} of {len(wanted)}"):
+        with progress(console, f"building {name}, {number} of {len(wanted)}"):
             _build_one(go, name, folder)
     return folder
 
@@ -113,7 +113,7 @@ def _run_go(command: Sequence[str], folder: Path = MODULE) -> str:
 
 
 @contextlib.contextmanager
-def _progress(console: Console, what: str) -> Iterator[None]:
+def progress(console: Console, what: str) -> Iterator[None]:
     """Show a moving line on a terminal, and in any case one line at the end."""
     begun = time.monotonic()
     with console.status(what) if console.is_terminal else contextlib.nullcontext():

@@ -190,6 +190,11 @@ class ControlPlane:
             return json.loads(answer.read())
 
     @property
+    def kubelet_client(self) -> Path:
+        """The certificate by which kubelets know the API server, which is its own authority."""
+        return self._folder / "kubelet-client.crt"
+
+    @property
     def _data(self) -> Path:
         return self._folder / "etcd"
 
@@ -231,6 +236,11 @@ class ControlPlane:
                 # Cases watch how often things are asked, so nobody is to be slowed down.
                 "max-requests-inflight": "2000",
                 "kubelet-preferred-address-types": "InternalIP,Hostname",
+                # With this the API server tells extensions, second schedulers among them, by whom
+                # it lets others be known.
+                "client-ca-file": str(self.kubelet_client),
+                "kubelet-client-certificate": str(self.kubelet_client),
+                "kubelet-client-key": str(self.kubelet_client.with_suffix(".key")),
                 "v": "1",
             },
         )
@@ -277,6 +287,12 @@ class ControlPlane:
         for command in (
             ("genrsa", "-out", f"{key}.key", "2048"),
             ("rsa", "-in", f"{key}.key", "-pubout", "-out", f"{key}.pub"),
+            (
+                *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", "/O=system:masters/CN=kube-apiserver"),
+                *("-keyout", str(self.kubelet_client.with_suffix(".key"))),
+                *("-out", str(self.kubelet_client)),
+            ),
         ):
             subprocess.run([openssl, *command], check=True, capture_output=True)
         rows = []
