@@ -1,0 +1,1 @@
+"""Builds the images without a daemon: see docs/images.md."""

@@ -1,0 +1,128 @@
+"""The layers above Debian's Python: the locked dependencies, and our wheel.
+
+pip runs on the image's own interpreter, taken from its unpacked file system: so it is that Python
+whose version decides which wheels fit, whatever Python this script runs on. Everything is compiled
+beforehand, since the daemons run on a read-only file system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from daemonset.images.commands import run
+from daemonset.images.errors import ImageError
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+LOCK: Final = REPOSITORY / "locks" / "runtime.txt"
+
+# Parts of dependencies that no daemon imports (tests/images proves it on the built image).
+UNUSED: Final = (
+    *("kubernetes/client/models/[!_]*", "kubernetes/client/api/[!_]*"),
+    *("kubernetes/aio/client/models/[!_]*", "kubernetes/aio/client/api/[!_]*"),
+    *("**/tests", "**/*.pyi", "**/*.pyx", "**/*.pxd", "numpy/f2py", "numpy/_core/include"),
+    *("numpy/_core/lib", "bin"),
+)
+
+_SCRIPT: Final = "#!/usr/bin/python3\nimport sys\n\nfrom cli.main import run\n\nsys.exit(run())\n"
+
+
+def dependencies_key(base: str) -> str:
+    """Name what the lock makes on a base file system."""
+    return f"dependencies-{_digest(base, LOCK.read_bytes(), Path(__file__).read_bytes())}"
+
+
+def fill_dependencies(root: Path, base: Path) -> None:
+    """Install the locked dependencies for the Python of an unpacked base file system."""
+    target = root / _site(base)
+    _image_python(
+        base,
+        *("-m", "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check"),
+        *("--no-compile", "--only-binary", ":all:", "--require-hashes", "-r", str(LOCK)),
+        *("--target", str(target)),
+        paths=[_home_of_pip()],
+    )
+    for pattern in UNUSED:
+        for path in list(target.glob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    compile_below(root, base)
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build our wheel; the same sources give the same bytes."""
+    run(
+        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
+        *("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)),
+    )
+    return next(folder.glob("*.whl"))
+
+
+def wheel_key(wheel: Path, base: str) -> str:
+    """Name what our wheel makes on a base file system."""
+    return f"gputopo-{_digest(base, wheel.read_bytes(), Path(__file__).read_bytes())}"
+
+
+def fill_wheel(root: Path, base: Path, wheel: Path) -> None:
+    """Unpack our wheel and add the command."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(root / _site(base))
+    command = root / "usr" / "local" / "bin" / "gputopo"
+    command.parent.mkdir(parents=True)
+    command.write_text(_SCRIPT)
+    command.chmod(0o755)
+    compile_below(root, base)
+
+
+def compile_below(root: Path, base: Path) -> None:
+    """Compile all modules for the image's Python, to be trusted without a look at the sources."""
+    _image_python(
+        base,
+        *("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+        *("-s", str(root), "-p", "/", str(root)),
+    )
+
+
+def _site(base: Path) -> Path:
+    """Return where Debian's Python looks for what did not come from Debian, relative."""
+    version = next((base / "usr" / "lib").glob("python3.*")).name
+    return Path("usr") / "local" / "lib" / version / "dist-packages"
+
+
+def _image_python(base: Path, *arguments: str, paths: Sequence[Path] = ()) -> None:
+    """Run the interpreter of an unpacked file system, by its own loader and libraries."""
+    places = [*base.glob("lib/*-linux-gnu"), *base.glob("usr/lib/*-linux-gnu")]
+    loader = next((found for place in places for found in place.glob("ld-linux-*.so.*")), None)
+    if loader is None:
+        raise ImageError(f"{base} has no dynamic loader")
+    run(
+        *(str(loader), "--library-path", ":".join(map(str, places))),
+        *(str(base / "usr" / "bin" / "python3"), "-s", *arguments),
+        env={
+            **os.environ,
+            "PYTHONHOME": str(base / "usr"),
+            "PYTHONPATH": ":".join(map(str, paths)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    )
+
+
+def _home_of_pip() -> Path:
+    import pip  # noqa: PLC0415 -- only a build needs it
+
+    return Path(pip.__path__[0]).parent
+
+
+def _digest(base: str, *contents: bytes) -> str:
+    told = hashlib.sha256(base.encode())
+    for content in contents:
+        told.update(hashlib.sha256(content).digest())
+    return told.hexdigest()[:32]
