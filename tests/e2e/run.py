@@ -9,8 +9,10 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.e2e import components, sandbox
+from daemonset.images.errors import ImageError
+from tests.e2e import components, containerd, sandbox
 from tests.e2e.errors import MissingError
+from tests.e2e.images.archives import build_all
 
 _TOOLS: Final = {
     "etcd": "etcd-server",
@@ -33,6 +35,7 @@ def check() -> None:
     packages = [package for tool, package in _TOOLS.items() if shutil.which(tool) is None]
     if packages:
         raise MissingError(f"not installed: {' '.join(packages)} (names of Debian's packages)")
+    containerd.check()
     if components.missing():
         components.find_go()
 
@@ -41,10 +44,14 @@ def main(arguments: Sequence[str]) -> int:
     """Build what is missing, then run pytest in the sandbox; 2 if the machine will not do."""
     try:
         check()
-        components.build(Console(stderr=True))
+        console = Console(stderr=True)
+        components.build(console)
+        # Here, since nothing can be fetched from inside.
+        with components.progress(console, "building images"):
+            build_all()
         places = () if any(a.startswith("tests/") for a in arguments) else _PLACES
         return sandbox.run([*_PYTEST, *places, *arguments])
-    except MissingError as error:
+    except (MissingError, ImageError) as error:
         sys.stderr.write(f"make e2e: {error}\n")
         return 2
 
