@@ -185,6 +185,13 @@ class Registrar:
         if self._server is None:
             raise RegistrationError("there is no server to register")
         self._opened_before = self._listing.opened
+        # A kubelet that starts deletes all sockets and then listens: what is there once it listens
+        # stays. To register a socket that it has deleted costs the 10 s for which it tries to dial
+        # back, and the thread that could make another one is waiting for its answer.
+        if not sockets.answers(self._kubelet):
+            raise RegistrationError(f"nobody listens on {self._kubelet}")
+        if sockets.identify(self._server.path) is None:
+            raise RegistrationError(f"{self._server.path} is gone")
         with grpc.insecure_channel(f"unix:{self._kubelet}") as channel:
             try:
                 api_pb2_grpc.RegistrationStub(channel).Register(

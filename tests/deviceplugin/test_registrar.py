@@ -55,6 +55,7 @@ class FakeKubelet(api_pb2_grpc.RegistrationServicer):
         self.folder = folder
         self.requests: list[api_pb2.RegisterRequest] = []
         self.refusals = 0
+        self.failed_dials = 0
         self.watches = True
         self.lists: list[list[str]] = []
         self._channels: list[grpc.Channel] = []
@@ -91,6 +92,7 @@ class FakeKubelet(api_pb2_grpc.RegistrationServicer):
             self.refusals -= 1
             context.abort(grpc.StatusCode.INTERNAL, "not now")
         if not ask_options(self.folder / request.endpoint, 5):
+            self.failed_dials += 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "cannot dial back")
         # Noted before the stream opens: who sees the stream finds the request here.
         watches = self.watches
@@ -121,12 +123,13 @@ class World:
         self.ready.set()
         inventory = Inventory(machine(2))
         self.listing = Listing(list_devices(inventory, numa_hints=True), self._wake)
-        servicer = Lister(self.listing)
+        self.sweeps = 0
+        self._servicer = Lister(self.listing)
         self.registrar = Registrar(
             folder=folder,
             resource=RESOURCE,
             listing=self.listing,
-            serve=lambda path: PluginServer(path, servicer),
+            serve=self._serve,
             metrics=self.metrics,
             ready=self.ready.is_set,
             poll_seconds=0.02,
@@ -138,6 +141,13 @@ class World:
         """Start the registrar and wait until kubelet watches."""
         self._thread.start()
         wait_until(lambda: self.registrar.registered, what="the first registration")
+
+    def _serve(self, path: Path) -> PluginServer:
+        server = PluginServer(path, self._servicer)
+        if self.sweeps:
+            self.sweeps -= 1
+            path.unlink()
+        return server
 
     def run(self) -> None:
         """Start the registrar."""
@@ -226,6 +236,16 @@ def test_a_deleted_own_socket_is_made_anew(world: World) -> None:
     wait_until(lambda: world.count("own_socket") == 1, what="a registration")
     wait_until(lambda: world.registrar.registered, what="a new stream")
     assert [path.name for path in world.own_sockets()] == [world.kubelet.requests[-1].endpoint]
+
+
+def test_a_socket_that_was_swept_away_is_never_registered(world: World) -> None:
+    """What a starting kubelet deleted just now is made anew: it would dial back for 10 s."""
+    world.sweeps = 2
+    world.kubelet.start()
+    world.start()
+    (request,) = world.kubelet.requests
+    assert [path.name for path in world.own_sockets()] == [request.endpoint]
+    assert world.kubelet.failed_dials == 0
 
 
 def test_a_recreated_kubelet_socket_alone_is_enough(world: World) -> None:
