@@ -12,7 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from deviceplugin.errors import DiscoveryError, NvmlError
-from deviceplugin.nvml_interface import Code, Device, Link, Nvml, RemoteType
+from deviceplugin.mig_caps import read_cap_minor
+from deviceplugin.nvml_interface import Code, Device, Link, MigDevice, Nvml, RemoteType
 from deviceplugin.sysfs import (
     PciNic,
     PciPath,
@@ -43,10 +44,14 @@ class GpuProblem(msgspec.Struct, frozen=True):
 
 
 class Discovery(msgspec.Struct, frozen=True):
-    """What was found, and the GPUs that were not."""
+    """What was found, and the GPUs that were not.
+
+    `mig` has the uuid of each GPU in MIG mode, with its MIG devices: () if it is not cut yet.
+    """
 
     topology: NodeTopology
     problems: tuple[GpuProblem, ...] = ()
+    mig: dict[str, tuple[MigDevice, ...]] = {}
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -57,9 +62,10 @@ class _Found(msgspec.Struct, frozen=True):
     links: tuple[Link, ...]
     path: PciPath | None
     clique: Clique | None
+    mig: tuple[MigDevice, ...] | None
 
 
-def discover(nvml: Nvml, sysfs_root: Path) -> Discovery:
+def discover(nvml: Nvml, sysfs_root: Path, proc_root: Path = Path("/proc")) -> Discovery:
     """Read all GPUs and NICs of the node.
 
     Raises DiscoveryError if NVML does not even count its GPUs, or if its answers contradict each
@@ -72,7 +78,7 @@ def discover(nvml: Nvml, sysfs_root: Path) -> Discovery:
     found: list[_Found] = []
     problems: list[GpuProblem] = []
     for index in range(count):
-        result = _read_gpu(nvml, sysfs_root, index)
+        result = _read_gpu(nvml, sysfs_root, proc_root, index)
         if isinstance(result, GpuProblem):
             problems.append(result)
         else:
@@ -82,10 +88,11 @@ def discover(nvml: Nvml, sysfs_root: Path) -> Discovery:
         topology = _relate(nvml, found, read_nics(sysfs_root))
     except ModelError as error:
         raise DiscoveryError(f"NVML contradicts itself: {error}") from error
-    return Discovery(topology=topology, problems=tuple(problems))
+    mig = {one.gpu.uuid: one.mig for one in found if one.mig is not None}
+    return Discovery(topology=topology, problems=tuple(problems), mig=mig)
 
 
-def _read_gpu(nvml: Nvml, sysfs_root: Path, index: int) -> _Found | GpuProblem:
+def _read_gpu(nvml: Nvml, sysfs_root: Path, proc_root: Path, index: int) -> _Found | GpuProblem:
     uuid = ""
     try:
         device = nvml.device(index)
@@ -112,6 +119,7 @@ def _read_gpu(nvml: Nvml, sysfs_root: Path, index: int) -> _Found | GpuProblem:
             links=_ask(lambda: nvml.links(device), ()),
             path=path,
             clique=_ask(lambda: nvml.clique(device), None),
+            mig=_read_mig(nvml, device, proc_root, gpu.minor),
         )
     except NvmlError as error:
         return GpuProblem(index=index, uuid=uuid, reason=str(error), code=error.code)
@@ -127,6 +135,22 @@ def _ask(question: Callable[[], T], silent: T) -> T:
         if error.code in _FATAL:
             raise
         return silent
+
+
+def _read_mig(
+    nvml: Nvml, device: Device, proc_root: Path, minor: int
+) -> tuple[MigDevice, ...] | None:
+    """Return the MIG devices, None for a GPU that is not in MIG mode."""
+    if not _ask(lambda: nvml.mig_mode(device), silent=False):
+        return None
+    return tuple(
+        msgspec.structs.replace(
+            one,
+            gpu_minor=read_cap_minor(proc_root, minor, one.gpu_instance),
+            compute_minor=read_cap_minor(proc_root, minor, one.gpu_instance, one.compute_instance),
+        )
+        for one in nvml.mig_devices(device)
+    )
 
 
 def _read_numa(nvml: Nvml, device: Device, path: PciPath | None) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from deviceplugin.nvml_interface import MigDevice
 from topology.gpuset import EMPTY, GpuSet, gpuset
 from topology.model import NodeTopology
 
@@ -14,10 +15,15 @@ NO_GPUS = NodeTopology(gpus=(), nvlinks=(), switch=(), pcie=())
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """What the node has now. `unhealthy` maps the uuid of each failed GPU to the reason."""
+    """What the node has now.
+
+    `unhealthy` maps the uuid of each failed GPU to the reason, and that of each failed MIG device.
+    `mig` has the uuid of each GPU in MIG mode, with its MIG devices: () if it is not cut.
+    """
 
     topology: NodeTopology = NO_GPUS
     unhealthy: dict[str, str] = {}
+    mig: dict[str, tuple[MigDevice, ...]] = {}
 
     def failed(self) -> GpuSet:
         """Return the failed GPUs as a set."""

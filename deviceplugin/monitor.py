@@ -28,11 +28,11 @@ from deviceplugin.health import (
 )
 from deviceplugin.inventory import Board, Inventory
 from deviceplugin.metrics import Metrics
-from deviceplugin.nvml_interface import Code, EventSet, EventType, Nvml, NvmlEvent
+from deviceplugin.nvml_interface import Code, EventSet, EventType, MigDevice, Nvml, NvmlEvent
 from deviceplugin.xids import Recovery, Response
 from topology.model import NodeTopology
 
-WATCHED: Final = EventType.XID | EventType.DOUBLE_BIT_ECC
+WATCHED: Final = EventType.XID | EventType.DOUBLE_BIT_ECC | EventType.MIG_CHANGE
 WAIT_SECONDS: Final = 0.5
 """Longest wait for an event; also how long a stop may take."""
 
@@ -46,6 +46,9 @@ PATIENCE: Final = 3
 """Failed initialisations in a row after which GPUs that nobody can watch are not given out."""
 
 _LOST: Final = (Code.GPU_IS_LOST, Code.GPU_NOT_FOUND, Code.NOT_FOUND, Code.RESET_REQUIRED)
+
+Cut = tuple[str, ...] | None
+"""The uuids of a GPU's MIG devices, None for a GPU that is not in MIG mode."""
 
 _log = structlog.get_logger("deviceplugin.monitor")
 
@@ -90,6 +93,7 @@ class Monitor:
         self._reinit = Backoff(reinit_seconds, max(LAST_REINIT, reinit_seconds))
         self._reinit_at: float | None = None
         self._adopted: dict[str, str] = {}
+        self._mig: dict[str, tuple[MigDevice, ...]] = {}
         self.problem = "NVML has not been read yet"
 
     def adopt(self, unhealthy: Mapping[str, str]) -> None:
@@ -207,7 +211,10 @@ class Monitor:
         return events
 
     def _take(self, event: NvmlEvent) -> bool:
-        """Judge an event; return whether the links should be read again."""
+        """Judge an event; return whether links and MIG devices should be read again."""
+        if event.type == EventType.MIG_CHANGE:
+            _log.info("GPU is cut otherwise", uuid=event.uuid)
+            return True
         if event.type == EventType.XID:
             fault = fault_of_xid(event.data, self._xid_responses)
         elif event.type == EventType.DOUBLE_BIT_ECC:
@@ -224,25 +231,9 @@ class Monitor:
     def _probe(self, nvml: Nvml) -> bool:
         """Ask every GPU whether it answers; return whether one was lost since the last time.
 
-        A GPU that is new leads to a discovery.
+        A GPU that is new, or that was cut otherwise, leads to a discovery.
         """
-        seen: set[str] = set()
-        sick: dict[str, Fault] = {}
-        for index in range(nvml.count()):
-            uuid = ""
-            try:
-                device = nvml.device(index)
-                uuid = nvml.uuid(device)
-                nvml.memory_mib(device)
-            except NvmlError as error:
-                self._metrics.nvml_errors.labels("probe").inc()
-                lost = error.code in _LOST
-                if uuid:
-                    sick[uuid] = fault_of_loss(str(error)) if lost else fault_of_probe(str(error))
-                elif error.code == Code.UNINITIALIZED:
-                    raise
-                continue
-            seen.add(uuid)
+        seen, sick = self._ask_all(nvml)
         now = self._clock()
         before = self._record.unhealthy()
         failed = False
@@ -255,10 +246,45 @@ class Monitor:
                 self._note(gpu.uuid, fault, post=False)
             elif self._record.passed(gpu.uuid, now, self._init):
                 _log.info("GPU has recovered", uuid=gpu.uuid)
-        if seen - self._board.read().topology.position_of().keys():
+        if seen.keys() - self._board.read().topology.position_of().keys():
             _log.info("NVML shows a GPU that is new")
             self._rediscover(nvml)
+        elif self._is_cut_otherwise(seen):
+            # Not every driver tells of it by an event.
+            _log.info("MIG devices have changed")
+            self._rediscover(nvml)
         return failed
+
+    def _ask_all(self, nvml: Nvml) -> tuple[dict[str, Cut], dict[str, Fault]]:
+        """Return how each GPU that answers is cut, and what is wrong with the others, by uuid."""
+        seen: dict[str, Cut] = {}
+        sick: dict[str, Fault] = {}
+        for index in range(nvml.count()):
+            uuid = ""
+            try:
+                device = nvml.device(index)
+                uuid = nvml.uuid(device)
+                nvml.memory_mib(device)
+                seen[uuid] = (
+                    tuple(one.uuid for one in nvml.mig_devices(device))
+                    if nvml.mig_mode(device)
+                    else None
+                )
+            except NvmlError as error:
+                self._metrics.nvml_errors.labels("probe").inc()
+                lost = error.code in _LOST
+                if uuid:
+                    sick[uuid] = fault_of_loss(str(error)) if lost else fault_of_probe(str(error))
+                elif error.code == Code.UNINITIALIZED:
+                    raise
+        return seen, sick
+
+    def _is_cut_otherwise(self, seen: Mapping[str, Cut]) -> bool:
+        known = self._board.read().mig
+        return any(
+            cut != (tuple(one.uuid for one in known[uuid]) if uuid in known else None)
+            for uuid, cut in seen.items()
+        )
 
     def _rediscover(self, nvml: Nvml) -> None:
         """Read the topology again; GPUs that are not to be seen any more stay, as lost ones."""
@@ -268,6 +294,9 @@ class Monitor:
                 "GPU cannot be read", index=problem.index, uuid=problem.uuid, problem=problem.reason
             )
         known = self._board.read().topology
+        self._mig = {**self._mig, **found.mig}
+        for uuid in found.topology.position_of().keys() - found.mig.keys():
+            self._mig.pop(uuid, None)
         missing = known.position_of().keys() - found.topology.position_of().keys()
         if missing and found.topology.position_of().keys() <= known.position_of().keys():
             # What is known about a lost GPU's links still tells where it will be again.
@@ -299,7 +328,8 @@ class Monitor:
         unhealthy = {
             uuid: reason for uuid, reason in self._record.unhealthy().items() if uuid in known
         }
-        self._board.post(Inventory(topology, unhealthy))
+        mig = {uuid: devices for uuid, devices in self._mig.items() if uuid in known}
+        self._board.post(Inventory(topology, unhealthy, mig))
 
 
 def _close(events: EventSet) -> None:

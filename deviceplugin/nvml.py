@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
 from typing import Any, Final, Self
 
 import pynvml
 
 from deviceplugin.errors import NvmlError
+from deviceplugin.nvml_call import call, text
 from deviceplugin.nvml_interface import (
     Code,
     Device,
     EventSet,
     EventType,
     Link,
+    MigDevice,
     Nvml,
     NvmlEvent,
     RemoteType,
 )
+from deviceplugin.nvml_mig import read_mig_devices, read_mig_mode
 from topology.links import LEVEL_OF_NVML, MAX_NVLINKS, Level
 from topology.model import Clique
 from topology.pci import normalise_pci
@@ -30,6 +32,7 @@ __all__ = [
     "EventSet",
     "EventType",
     "Link",
+    "MigDevice",
     "Nvml",
     "NvmlError",
     "NvmlEvent",
@@ -49,37 +52,14 @@ def open_nvml() -> PynvmlNvml:
     Raises NvmlError: LIBRARY_NOT_FOUND without a driver's library, DRIVER_NOT_LOADED without the
     driver, LIB_RM_VERSION_MISMATCH after an upgrade beneath a running container.
     """
-    _call(pynvml.nvmlInit)
+    call(pynvml.nvmlInit)
     return PynvmlNvml()
-
-
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except pynvml.NVMLError as error:
-        # str() of a code that pynvml has no text for calls into the library: take the number.
-        code = int(error.value)
-        raise NvmlError(code, _name_of(code), function.__name__) from None
-
-
-def _name_of(code: int) -> str:
-    for name in _ERROR_NAMES:
-        if getattr(pynvml, name) == code:
-            return name.removeprefix("NVML_ERROR_")
-    return "UNLISTED"
-
-
-_ERROR_NAMES: Final = tuple(name for name in dir(pynvml) if name.startswith("NVML_ERROR_"))
 
 
 def _members(mask: Any) -> tuple[int, ...]:
     return tuple(
         word * 64 + bit for word, bits in enumerate(mask) for bit in range(64) if bits >> bit & 1
     )
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _remote_type(number: int) -> RemoteType:
@@ -91,7 +71,7 @@ def _remote_type(number: int) -> RemoteType:
 
 def _address(value: Any) -> str | None:
     try:
-        return normalise_pci(_text(value))
+        return normalise_pci(text(value))
     except ValueError:
         return None
 
@@ -100,7 +80,7 @@ class PynvmlEventSet:
     """An event set over pynvml."""
 
     def __init__(self) -> None:
-        self._handle = _call(pynvml.nvmlEventSetCreate)
+        self._handle = call(pynvml.nvmlEventSetCreate)
         self._closed = False
 
     def register(self, device: Device, mask: int) -> None:
@@ -109,10 +89,10 @@ class PynvmlEventSet:
         A mask beyond the supported types would fail as a whole, so it is cut first; with nothing
         left of it this raises NOT_SUPPORTED.
         """
-        supported = _call(pynvml.nvmlDeviceGetSupportedEventTypes, device)
+        supported = call(pynvml.nvmlDeviceGetSupportedEventTypes, device)
         if not mask & supported:
             raise NvmlError(Code.NOT_SUPPORTED, "NOT_SUPPORTED", "nvmlDeviceRegisterEvents")
-        _call(
+        call(
             pynvml.nvmlDeviceRegisterEvents,
             device,
             mask & supported,
@@ -123,14 +103,14 @@ class PynvmlEventSet:
         """Return the next event, None after `timeout` seconds."""
         milliseconds = max(0, min(round(timeout * 1000), 0xFFFFFFFE))
         try:
-            data = _call(pynvml.nvmlEventSetWait_v2, self._handle, milliseconds)
+            data = call(pynvml.nvmlEventSetWait_v2, self._handle, milliseconds)
         except NvmlError as error:
             if error.code == Code.TIMEOUT:
                 return None
             raise
         # The event's handle is a fresh pointer: only the uuid tells whose it is.
         try:
-            uuid = _text(_call(pynvml.nvmlDeviceGetUUID, data.device))
+            uuid = text(call(pynvml.nvmlDeviceGetUUID, data.device))
         except NvmlError:
             uuid = ""
         gpu_instance, compute_instance = int(data.gpuInstanceId), int(data.computeInstanceId)
@@ -146,7 +126,7 @@ class PynvmlEventSet:
         """Free the set; once is enough."""
         if not self._closed:
             self._closed = True
-            _call(pynvml.nvmlEventSetFree, self._handle)
+            call(pynvml.nvmlEventSetFree, self._handle)
 
 
 class PynvmlNvml:
@@ -169,58 +149,58 @@ class PynvmlNvml:
                 return
             self._open = False
         try:
-            _call(pynvml.nvmlShutdown)
+            call(pynvml.nvmlShutdown)
         except NvmlError:
             return
 
     def driver_version(self) -> str:
         """Return the driver's version."""
-        return _text(_call(pynvml.nvmlSystemGetDriverVersion))
+        return text(call(pynvml.nvmlSystemGetDriverVersion))
 
     def count(self) -> int:
         """Return how many GPUs NVML has numbered."""
-        return int(_call(pynvml.nvmlDeviceGetCount))
+        return int(call(pynvml.nvmlDeviceGetCount))
 
     def device(self, index: int) -> Device:
         """Return the handle of the GPU with this index."""
-        return Device(_call(pynvml.nvmlDeviceGetHandleByIndex, index))
+        return Device(call(pynvml.nvmlDeviceGetHandleByIndex, index))
 
     def uuid(self, device: Device) -> str:
         """Return the GPU's uuid."""
-        return _text(_call(pynvml.nvmlDeviceGetUUID, device))
+        return text(call(pynvml.nvmlDeviceGetUUID, device))
 
     def name(self, device: Device) -> str:
         """Return the product's name."""
-        return _text(_call(pynvml.nvmlDeviceGetName, device))
+        return text(call(pynvml.nvmlDeviceGetName, device))
 
     def pci(self, device: Device) -> str:
         """Return the PCI address; NVML's own form has a domain of eight digits."""
-        info = _call(pynvml.nvmlDeviceGetPciInfo_v3, device)
+        info = call(pynvml.nvmlDeviceGetPciInfo_v3, device)
         address = _address(info.busId)
         if address is None:
             raise NvmlError(
-                Code.UNKNOWN, "UNKNOWN", "nvmlDeviceGetPciInfo", f"bus id {_text(info.busId)!r}"
+                Code.UNKNOWN, "UNKNOWN", "nvmlDeviceGetPciInfo", f"bus id {text(info.busId)!r}"
             )
         return address
 
     def minor(self, device: Device) -> int:
         """Return N of /dev/nvidiaN."""
-        return int(_call(pynvml.nvmlDeviceGetMinorNumber, device))
+        return int(call(pynvml.nvmlDeviceGetMinorNumber, device))
 
     def compute_capability(self, device: Device) -> str:
         """Return the CUDA compute capability."""
-        major, minor = _call(pynvml.nvmlDeviceGetCudaComputeCapability, device)
+        major, minor = call(pynvml.nvmlDeviceGetCudaComputeCapability, device)
         return f"{major}.{minor}"
 
     def memory_mib(self, device: Device) -> int:
         """Return the GPU's memory in MiB."""
-        memory = _call(pynvml.nvmlDeviceGetMemoryInfo, device)
+        memory = call(pynvml.nvmlDeviceGetMemoryInfo, device)
         return int(memory.total) >> 20
 
     def pcie_generation(self, device: Device) -> int:
         """Return the PCIe generation."""
         return int(
-            _call(
+            call(
                 pynvml.nvmlDeviceGetMaxPcieLinkGeneration,
                 device,
             )
@@ -228,12 +208,12 @@ class PynvmlNvml:
 
     def cpu_affinity(self, device: Device) -> tuple[int, ...]:
         """Return the near CPUs."""
-        return _members(_call(pynvml.nvmlDeviceGetCpuAffinity, device, _MASK_WORDS))
+        return _members(call(pynvml.nvmlDeviceGetCpuAffinity, device, _MASK_WORDS))
 
     def memory_affinity(self, device: Device) -> tuple[int, ...]:
         """Return the near NUMA nodes."""
         return _members(
-            _call(
+            call(
                 pynvml.nvmlDeviceGetMemoryAffinity,
                 device,
                 _MASK_WORDS,
@@ -243,7 +223,7 @@ class PynvmlNvml:
 
     def common_ancestor(self, first: Device, second: Device) -> Level:
         """Return the PCIe level of two GPUs."""
-        number = _call(pynvml.nvmlDeviceGetTopologyCommonAncestor, first, second)
+        number = call(pynvml.nvmlDeviceGetTopologyCommonAncestor, first, second)
         level = LEVEL_OF_NVML.get(int(number))
         if level is None:
             raise NvmlError(
@@ -253,7 +233,7 @@ class PynvmlNvml:
 
     def nvlink_access(self, first: Device, second: Device) -> bool:
         """Return whether the two GPUs reach each other's memory over NVLink."""
-        status = _call(
+        status = call(
             pynvml.nvmlDeviceGetP2PStatus,
             first,
             second,
@@ -266,7 +246,7 @@ class PynvmlNvml:
         links: list[Link] = []
         for number in range(MAX_NVLINKS):
             try:
-                state = _call(pynvml.nvmlDeviceGetNvLinkState, device, number)
+                state = call(pynvml.nvmlDeviceGetNvLinkState, device, number)
             except NvmlError as error:
                 if error.code == Code.INVALID_ARGUMENT:
                     break
@@ -283,7 +263,7 @@ class PynvmlNvml:
         """Ask for the far end; an old driver or a hypervisor may hide either answer."""
         remote, address = RemoteType.UNKNOWN, None
         try:
-            info = _call(
+            info = call(
                 pynvml.nvmlDeviceGetNvLinkRemotePciInfo,
                 device,
                 number,
@@ -295,7 +275,7 @@ class PynvmlNvml:
         try:
             remote = _remote_type(
                 int(
-                    _call(
+                    call(
                         pynvml.nvmlDeviceGetNvLinkRemoteDeviceType,
                         device,
                         number,
@@ -314,7 +294,7 @@ class PynvmlNvml:
         """
         info = pynvml.c_nvmlGpuFabricInfo_t()
         try:
-            _call(_fabric_info, device, info)
+            call(_fabric_info, device, info)
         except NvmlError as error:
             if error.code in (Code.NOT_SUPPORTED, Code.FUNCTION_NOT_FOUND):
                 return None
@@ -323,11 +303,20 @@ class PynvmlNvml:
         complete = int(info.state) == pynvml.NVML_GPU_FABRIC_STATE_COMPLETED
         if not complete or int(info.status) != pynvml.NVML_SUCCESS or not any(cluster):
             return None
-        text = cluster.hex()
+        digits = cluster.hex()
+        parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
         return Clique(
-            cluster_uuid="-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])),
+            cluster_uuid="-".join(parts),
             clique_id=int(info.cliqueId),
         )
+
+    def mig_mode(self, device: Device) -> bool:
+        """Return whether the GPU is in MIG mode; one without MIG is not."""
+        return read_mig_mode(device)
+
+    def mig_devices(self, device: Device) -> tuple[MigDevice, ...]:
+        """Return the GPU's MIG devices by index."""
+        return read_mig_devices(device)
 
     def event_set(self) -> PynvmlEventSet:
         """Make an empty event set."""

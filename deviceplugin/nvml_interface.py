@@ -43,6 +43,7 @@ class EventType(IntEnum):
     SINGLE_BIT_ECC = 0x1
     DOUBLE_BIT_ECC = 0x2
     XID = 0x8
+    MIG_CHANGE = 0x100
 
 
 class RemoteType(IntEnum):
@@ -60,6 +61,38 @@ class Link(msgspec.Struct, frozen=True):
     number: int
     remote: RemoteType
     remote_pci: str | None
+
+
+class MigEngines(msgspec.Struct, frozen=True):
+    """How many engines of each kind a MIG device shares in."""
+
+    copy: int = 0
+    decoder: int = 0
+    encoder: int = 0
+    jpeg: int = 0
+    ofa: int = 0
+
+
+class MigDevice(msgspec.Struct, frozen=True):
+    """A part of a GPU in MIG mode.
+
+    `index` is that within its GPU. `profile` is the name that tools print (``3g.40gb``,
+    ``1g.10gb+me``, ``1c.3g.40gb``). `gpu_minor` and `compute_minor` are N of
+    /dev/nvidia-caps/nvidia-capN for the two instances, None where /proc does not tell.
+    """
+
+    uuid: str
+    index: int
+    gpu_instance: int
+    compute_instance: int
+    profile: str
+    memory_mib: int = 0
+    multiprocessors: int = 0
+    gpu_slices: int = 0
+    compute_slices: int = 0
+    engines: MigEngines = MigEngines()
+    gpu_minor: int | None = None
+    compute_minor: int | None = None
 
 
 class NvmlEvent(msgspec.Struct, frozen=True):
@@ -142,6 +175,12 @@ class Nvml(Protocol):
 
     def clique(self, device: Device) -> Clique | None:
         """Return the multi-node NVLink domain of the GPU, None if it is in none."""
+
+    def mig_mode(self, device: Device) -> bool:
+        """Return whether the GPU is in MIG mode; one that cannot be is not."""
+
+    def mig_devices(self, device: Device) -> tuple[MigDevice, ...]:
+        """Return the GPU's MIG devices by index, without their minors; () if it is not cut."""
 
     def event_set(self) -> EventSet:
         """Make an empty event set."""

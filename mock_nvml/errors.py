@@ -1,7 +1,8 @@
 """What can be wrong with a mock.
 
 MockError(Exception)
-└── FaultError(ValueError)  a scripted fault breaks the format: source and place
+├── FaultError(ValueError)  a scripted fault breaks the format: source and place
+└── NvmlStatusError         a C function ends with a code of NVML
 """
 
 from __future__ import annotations
@@ -20,3 +21,11 @@ class FaultError(MockError, ValueError):
         self.source = source
         self.place = place
         self.problem = problem
+
+
+class NvmlStatusError(MockError):
+    """A C function ends with `code`."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code

@@ -6,13 +6,19 @@ playing. Entries appended to a script that is being played take effect too.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
 import pynvml
 
-from mock_nvml.errors import FaultError
+from mock_nvml.errors import FaultError, NvmlStatusError
+from mock_nvml.mig import MigState
+from mock_nvml.mig_profiles import geometry_of, named_profiles
+from mock_nvml.products import find_product
+from topology.machines import Machine
 from topology.yaml_text import YamlError, load_yaml
 
 
@@ -67,6 +73,19 @@ class LinkDown(
     link: int | None = None
 
 
+class Partition(
+    msgspec.Struct, frozen=True, tag="mig", tag_field="kind", forbid_unknown_fields=True
+):
+    """The GPU is cut into MIG devices anew; with `profiles` None MIG goes off, with [] it is empty.
+
+    Devices that were there before end, whoever uses them: a script is no driver that refuses.
+    """
+
+    gpu: int
+    profiles: tuple[str, ...] | None
+    at: float = 0.0
+
+
 class FailingCall(
     msgspec.Struct, frozen=True, tag="call", tag_field="kind", forbid_unknown_fields=True
 ):
@@ -102,12 +121,13 @@ class Recover(
     gpu: int | None = None
 
 
-Fault = Xid | Ecc | Lost | Removed | LinkDown | FailingCall | SlowCall | Recover
+Fault = Xid | Ecc | Lost | Removed | LinkDown | Partition | FailingCall | SlowCall | Recover
 KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(Fault))
 
 
-def parse_fault(entry: object, source: str, place: str, gpus: int) -> Fault:
-    """Check one fault for a machine of `gpus` GPUs; raises FaultError naming the place in it."""
+def parse_fault(entry: object, source: str, place: str, machine: Machine) -> Fault:
+    """Check one fault for a machine; raises FaultError naming the place in it."""
+    gpus = len(machine.gpus)
     if not isinstance(entry, dict):
         raise FaultError(source, place, "a mapping is wanted")
     if entry.get("kind") not in KINDS:
@@ -128,7 +148,28 @@ def parse_fault(entry: object, source: str, place: str, gpus: int) -> Fault:
         raise FaultError(source, f"{place}.seconds", f"{fault.seconds:g} s")
     if isinstance(fault, FailingCall) and code_of(fault.code) is None:
         raise FaultError(source, f"{place}.code", f"{fault.code!r} is no code of NVML")
+    if isinstance(fault, Partition) and fault.profiles is not None:
+        problem = check_partition(machine, fault.profiles)
+        if problem:
+            raise FaultError(source, f"{place}.profiles", problem)
     return fault
+
+
+def check_partition(machine: Machine, profiles: Sequence[str]) -> str:
+    """Return why a machine's GPU cannot be cut like this, "" if it can."""
+    product = find_product(machine.model)
+    known = named_profiles(product)
+    if not known:
+        return f"{product.name} has no MIG"
+    for name in profiles:
+        if name not in known:
+            return f"{name!r} is none of {', '.join(known)}"
+    trial = MigState(geometry_of(product), "", itertools.count().__next__)
+    try:
+        trial.partition([known[name] for name in profiles])
+    except NvmlStatusError:
+        return f"{', '.join(profiles)} do not fit together on {product.name}"
+    return ""
 
 
 def code_of(code: int | str) -> int | None:
@@ -139,8 +180,8 @@ def code_of(code: int | str) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def read_script(path: Path, gpus: int) -> tuple[Fault, ...]:
-    """Read a fault script for a machine of `gpus` GPUs; raises FaultError naming the entry."""
+def read_script(path: Path, machine: Machine) -> tuple[Fault, ...]:
+    """Read a fault script for a machine; raises FaultError naming the entry."""
     try:
         entries = load_yaml(path.read_bytes())
     except OSError as error:
@@ -152,4 +193,6 @@ def read_script(path: Path, gpus: int) -> tuple[Fault, ...]:
         return ()
     if not isinstance(entries, list):
         raise FaultError(str(path), "", "a list of faults is wanted")
-    return tuple(parse_fault(entry, str(path), f"[{at}]", gpus) for at, entry in enumerate(entries))
+    return tuple(
+        parse_fault(entry, str(path), f"[{at}]", machine) for at, entry in enumerate(entries)
+    )

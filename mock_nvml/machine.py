@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import pynvml
 
-from mock_nvml.faults import Fault, parse_fault
+from mock_nvml.errors import FaultError
+from mock_nvml.faults import Fault, check_partition, parse_fault
 from mock_nvml.library import Library
 from mock_nvml.player import FaultPlayer
 from mock_nvml.state import MachineState
@@ -19,7 +20,8 @@ class MockNvml:
 
     `seed` names the node: equal seeds give equal uuids. `hide_switches` plays a virtual machine in
     which the hypervisor hides the NVSwitches. `missing` names C functions that the library lacks,
-    as an old driver's does. `library` can be used without pynvml too.
+    as an old driver's does. `library` can be used without pynvml too. Raises FaultError if the
+    description cuts its GPUs into MIG devices that the product does not have.
     """
 
     def __init__(
@@ -30,6 +32,10 @@ class MockNvml:
         hide_switches: bool = False,
         missing: frozenset[str] = frozenset(),
     ) -> None:
+        for gpu in machine.gpus:
+            problem = "" if gpu.mig is None else check_partition(machine, gpu.mig)
+            if problem:
+                raise FaultError(machine.name, f"gpus[{gpu.index}].mig", problem)
         self.machine = machine
         self.state = MachineState(machine, seed, hide_switches=hide_switches)
         self.library = Library(self.state, missing)
@@ -63,7 +69,7 @@ class MockNvml:
         >>> MockNvml(load_machine("dgx1-v100")).inject("xid", gpu=3, xid=48)
         """
         entry = {"kind": kind, **fields}
-        self.apply(parse_fault(entry, "inject", "", len(self.machine.gpus)))
+        self.apply(parse_fault(entry, "inject", "", self.machine))
 
     def apply(self, fault: Fault) -> None:
         """Let a checked fault happen now, whatever its `at`."""

@@ -30,7 +30,7 @@ class FaultPlayer:
         self._state = state
         self._script = script
         self._stamp = self._look()
-        self._faults: tuple[Fault, ...] = read_script(script, len(state.gpus))
+        self._faults: tuple[Fault, ...] = read_script(script, state.machine)
         self._done: set[tuple[int, Fault]] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, name="mock-faults", daemon=True)
@@ -76,7 +76,7 @@ class FaultPlayer:
             return
         self._stamp = stamp
         try:
-            self._faults = read_script(self._script, len(self._state.gpus))
+            self._faults = read_script(self._script, self._state.machine)
             self.problem = None
         except FaultError as error:
             self.problem = error

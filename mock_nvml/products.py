@@ -19,8 +19,9 @@ class Product(msgspec.Struct, frozen=True):
 
     `device_id` is PCI's. `architecture` is NVML's number (Volta 5 ... Blackwell 10).
     `nvlink_version` is NVML's enumeration (2.0 is 2, 3.0 is 4, 4.0 is 6, 5.0 is 7), of use only
-    where the description has links. `features` are "mig", "ecc", "fabric" (the board registers with
-    a fabric manager) and "geforce" (no P2P over PCIe unless a patched driver lets it).
+    where the description has links. `features` are "mig", "quarters" (MIG cuts into four slices,
+    not seven), "ecc", "fabric" (the board registers with a fabric manager) and "geforce" (no P2P
+    over PCIe unless a patched driver lets it).
     """
 
     name: str
@@ -52,7 +53,7 @@ _ROWS: Final = (
     ("A100 PCIe", "NVIDIA A100 80GB PCIe", 0x20B5, 81920, 7, "8.0", 4, 4, "mig ecc"),
     ("A100 80GB", "NVIDIA A100-SXM4-80GB", 0x20B2, 81920, 7, "8.0", 4, 4, "mig ecc"),
     ("A100", "NVIDIA A100-SXM4-40GB", 0x20B0, 40960, 7, "8.0", 4, 4, "mig ecc"),
-    ("A30", "NVIDIA A30", 0x20B7, 24576, 7, "8.0", 4, 4, "mig ecc"),
+    ("A30", "NVIDIA A30", 0x20B7, 24576, 7, "8.0", 4, 4, "mig quarters ecc"),
     ("A6000", "NVIDIA RTX A6000", 0x2230, 49140, 7, "8.6", 4, 4, "ecc"),
     ("A40", "NVIDIA A40", 0x2235, 46068, 7, "8.6", 4, 4, "ecc"),
     ("A10", "NVIDIA A10", 0x2236, 23028, 7, "8.6", 4, 0, "ecc"),
@@ -74,7 +75,7 @@ _ROWS: Final = (
         "12.0",
         5,
         0,
-        "mig ecc",
+        "mig quarters ecc",
     ),
     ("RTX 5090", "NVIDIA GeForce RTX 5090", 0x2B85, 32607, 10, "12.0", 5, 0, "geforce"),
     ("RTX 5060", "NVIDIA GeForce RTX 5060 Ti", 0x2D04, 16311, 10, "12.0", 5, 0, "geforce"),

@@ -5,7 +5,7 @@ Everything is guarded by `MachineState.changed`, a condition that is notified of
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,12 +13,14 @@ from typing import Final
 
 import pynvml
 
+from mock_nvml.errors import NvmlStatusError
 from mock_nvml.faults import (
     Ecc,
     FailingCall,
     Fault,
     LinkDown,
     Lost,
+    Partition,
     Recover,
     Removed,
     SlowCall,
@@ -26,6 +28,8 @@ from mock_nvml.faults import (
     code_of,
 )
 from mock_nvml.layout import Layout, island_of, lay_out
+from mock_nvml.mig import MigState, uuid_text
+from mock_nvml.mig_profiles import geometry_of, named_profiles
 from mock_nvml.products import Product, find_product
 from topology.machines import Machine, MachineGpu
 
@@ -33,14 +37,6 @@ WHOLE_GPU: Final = 0xFFFFFFFF
 """Instance ids in an event that belongs to no MIG instance."""
 
 _FELL_OFF_THE_BUS: Final = 79
-
-
-class NvmlStatusError(Exception):
-    """A C function ends with `code`."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 @dataclass
@@ -67,6 +63,7 @@ class GpuState:
     pci: str
     product: Product
     links: list[LinkState]
+    mig: MigState
     lost: bool = False
     removed: bool = False
     answers: frozenset[str] = frozenset()
@@ -102,12 +99,7 @@ class _CallFault:
 
 def gpu_uuid(seed: str, index: int) -> str:
     """Return the uuid of a mock GPU: the same for a seed (a node's name) and index, always."""
-    return f"GPU-{_uuid_text(f'gpu/{seed}/{index}')}"
-
-
-def _uuid_text(seed: str) -> str:
-    text = hashlib.sha256(seed.encode()).hexdigest()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}"
+    return f"GPU-{uuid_text(f'gpu/{seed}/{index}')}"
 
 
 class MachineState:
@@ -127,6 +119,7 @@ class MachineState:
         self._call_faults: list[_CallFault] = []
         self._hide_switches = hide_switches
         product = find_product(machine.model)
+        take_number = itertools.count(1).__next__
         self.gpus = tuple(
             GpuState(
                 position=at,
@@ -135,12 +128,16 @@ class MachineState:
                 pci=self.layout.gpus[at].pci,
                 product=product,
                 links=[LinkState() for _ in range(machine.nvlink.links_per_gpu)],
+                mig=MigState(geometry_of(product), f"mig/{seed}/{at}", take_number),
             )
             for at, gpu in enumerate(machine.gpus)
         )
         # A multi-node fabric joins machines: its uuid is that of the kind, not of the node.
-        self.cluster_uuid = bytes.fromhex(_uuid_text(f"fabric/{machine.name}").replace("-", ""))
+        self.cluster_uuid = bytes.fromhex(uuid_text(f"fabric/{machine.name}").replace("-", ""))
         self._connect()
+        for gpu in self.gpus:
+            if gpu.told.mig is not None:
+                self.apply(Partition(gpu=gpu.position, profiles=gpu.told.mig))
 
     def _connect(self) -> None:
         """Set every link as the machine description says."""
@@ -223,14 +220,13 @@ class MachineState:
                 case Ecc():
                     self._count_errors(fault)
                 case Lost():
-                    if fault.event:
-                        self._report_xid(Xid(gpu=fault.gpu, xid=_FELL_OFF_THE_BUS))
-                    self.gpus[fault.gpu].lost = True
-                    self.gpus[fault.gpu].answers = frozenset(fault.answers)
+                    self._lose(fault)
                 case Removed():
                     self.gpus[fault.gpu].lost = self.gpus[fault.gpu].removed = True
                 case LinkDown():
                     self._take_down(fault)
+                case Partition():
+                    self._partition(fault)
                 case FailingCall():
                     self._call_faults.append(_CallFault(fault, left=fault.times))
                 case SlowCall():
@@ -238,6 +234,12 @@ class MachineState:
                 case Recover():
                     self._recover(fault.gpu)
             self.changed.notify_all()
+
+    def _lose(self, fault: Lost) -> None:
+        if fault.event:
+            self._report_xid(Xid(gpu=fault.gpu, xid=_FELL_OFF_THE_BUS))
+        self.gpus[fault.gpu].lost = True
+        self.gpus[fault.gpu].answers = frozenset(fault.answers)
 
     def _report_xid(self, fault: Xid) -> None:
         self.post(
@@ -269,6 +271,19 @@ class MachineState:
                 if link.peer is not None:
                     there, far = link.peer
                     self.gpus[there].links[far].active = False
+
+    def report_mig_change(self, gpu: GpuState) -> None:
+        """Tell who watches for it that a GPU is cut otherwise now."""
+        event = EventState(position=gpu.position, type=pynvml.nvmlEventMigConfigChange, data=0)
+        self.post(event)
+
+    def _partition(self, fault: Partition) -> None:
+        gpu = self.gpus[fault.gpu]
+        known = named_profiles(gpu.product)
+        gpu.mig.partition(
+            None if fault.profiles is None else [known[name] for name in fault.profiles]
+        )
+        self.report_mig_change(gpu)
 
     def _recover(self, position: int | None) -> None:
         for gpu in self.gpus:

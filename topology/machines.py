@@ -29,7 +29,8 @@ class MachineGpu(msgspec.Struct, frozen=True):
     """One GPU: its affinity lists as printed ("" where blank, None where the tool said nothing).
 
     `pci` is in Linux' form (``0000:8f:00.0``). `gpu_numa_id` is the NUMA node that the GPU's own
-    memory appears as (Grace boards).
+    memory appears as (Grace boards). `mig` names the MIG profiles that the GPU is cut into, () for
+    MIG without instances, None for a whole GPU.
     """
 
     index: int
@@ -37,6 +38,7 @@ class MachineGpu(msgspec.Struct, frozen=True):
     cpus: str | None
     pci: str | None = None
     gpu_numa_id: int | None = None
+    mig: tuple[str, ...] | None = None
 
 
 class MachineNic(msgspec.Struct, frozen=True):
@@ -200,9 +202,17 @@ class _Reader:
                     gpu_numa_id=None
                     if own_node is None
                     else self._number(own_node, f"{place}.gpu_numa_id", 1 << 16),
+                    mig=self._mig(fields.get("mig"), f"{place}.mig"),
                 )
             )
         return tuple(gpus)
+
+    def _mig(self, value: object, place: str) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        return tuple(
+            self._text(name, f"{place}[{at}]") for at, name in enumerate(self._list(value, place))
+        )
 
     def _affinity(self, value: object, place: str) -> str | None:
         if value is None:

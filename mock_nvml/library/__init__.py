@@ -13,11 +13,30 @@ from typing import Any, Final
 
 import pynvml
 
-from mock_nvml.library import devices, events, health, links, placement, system
-from mock_nvml.library.arguments import position_of
-from mock_nvml.state import MachineState, NvmlStatusError
+from mock_nvml.errors import NvmlStatusError
+from mock_nvml.library import (
+    devices,
+    events,
+    health,
+    instances,
+    links,
+    mig,
+    placement,
+    system,
+)
+from mock_nvml.library.arguments import gpu_beneath
+from mock_nvml.state import MachineState
 
-_MODULES: Final[tuple[ModuleType, ...]] = (system, devices, placement, links, health, events)
+_MODULES: Final[tuple[ModuleType, ...]] = (
+    system,
+    devices,
+    mig,
+    instances,
+    placement,
+    links,
+    health,
+    events,
+)
 
 _ANY_TIME: Final = frozenset(("nvmlInitWithFlags", "nvmlInit_v2", "nvmlErrorString"))
 """Functions that work before initialisation and after shutdown."""
@@ -36,7 +55,7 @@ class Function:
         """Run the function; return its status (the text itself for nvmlErrorString)."""
         state = self._state
         with state.changed:
-            about = position_of(state, arguments[0]) if arguments else None
+            about = gpu_beneath(state, arguments[0]) if arguments else None
             delay, code, recovered = state.call_faults(self._name, about)
         if delay:
             recovered.wait(delay)  # not under the lock: others go on

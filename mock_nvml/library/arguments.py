@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import Any, Final
 
 import pynvml
 
-from mock_nvml.state import GpuState, MachineState, NvmlStatusError
+from mock_nvml.errors import NvmlStatusError
+from mock_nvml.mig import ComputeInstance, GpuInstance
+from mock_nvml.state import GpuState, MachineState
 
 _HANDLE_STEP: Final = 0x100
 _MAX_HANDLES: Final = 0x1000
+_MAX_PARTS: Final = 1 << 24
+
+
+class Kind(IntEnum):
+    """What a handle is: its lowest byte. Each of the others is a number in its middle."""
+
+    GPU = 0
+    MIG_DEVICE = 1
+    GPU_INSTANCE = 2
+    COMPUTE_INSTANCE = 3
 
 
 def fail(code: int) -> NvmlStatusError:
@@ -80,9 +93,55 @@ def read_handle(handle: Any) -> int:
         return 0
 
 
+def address_of_part(state: MachineState, kind: Kind, number: int) -> int:
+    """Return the address that a handle of a part of a GPU carries in this initialisation."""
+    return (state.generation * _MAX_PARTS + number) * _HANDLE_STEP + kind
+
+
+def _part_number(state: MachineState, handle: Any, kind: Kind) -> int | None:
+    rest, its_kind = divmod(read_handle(handle), _HANDLE_STEP)
+    generation, number = divmod(rest, _MAX_PARTS)
+    return number if its_kind == kind and generation == state.generation else None
+
+
+def instance_of(state: MachineState, handle: Any) -> tuple[GpuState, GpuInstance] | None:
+    """Return what a GPU instance's handle means; None for others, and once it was destroyed."""
+    number = _part_number(state, handle, Kind.GPU_INSTANCE)
+    for gpu in state.gpus:
+        for instance in gpu.mig.instances.values():
+            if instance.number == number:
+                return gpu, instance
+    return None
+
+
+def compute_of(
+    state: MachineState, handle: Any, kind: Kind
+) -> tuple[GpuState, GpuInstance, ComputeInstance] | None:
+    """Return what the handle of a compute instance, or of its MIG device, means; None as above."""
+    number = _part_number(state, handle, kind)
+    for gpu in state.gpus:
+        for instance, compute in gpu.mig.devices():
+            if compute.number == number:
+                return gpu, instance, compute
+    return None
+
+
+def gpu_beneath(state: MachineState, handle: Any) -> int | None:
+    """Return the position of the GPU that a handle is, or is a part of; None if it is void."""
+    found = (
+        compute_of(state, handle, Kind.MIG_DEVICE)
+        or instance_of(state, handle)
+        or compute_of(state, handle, Kind.COMPUTE_INSTANCE)
+    )
+    return position_of(state, handle) if found is None else found[0].position
+
+
 def position_of(state: MachineState, handle: Any) -> int | None:
     """Return which GPU a handle of this initialisation means, None if none."""
-    generation, rest = divmod(read_handle(handle) // _HANDLE_STEP, _MAX_HANDLES)
+    rest, kind = divmod(read_handle(handle), _HANDLE_STEP)
+    generation, rest = divmod(rest, _MAX_HANDLES)
+    if kind != Kind.GPU:
+        return None
     if generation != state.generation or not 1 <= rest <= len(state.gpus):
         return None
     return rest - 1

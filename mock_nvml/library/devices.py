@@ -7,7 +7,10 @@ from typing import Any
 import pynvml
 
 from mock_nvml.library.arguments import (
+    Kind,
     address_of,
+    address_of_part,
+    compute_of,
     fail,
     gpu_of,
     number,
@@ -16,6 +19,7 @@ from mock_nvml.library.arguments import (
     write_handle,
     write_text,
 )
+from mock_nvml.mig_profiles import profile_name
 from mock_nvml.state import GpuState, MachineState
 from topology.pci import normalise_pci
 
@@ -44,12 +48,17 @@ def nvmlDeviceGetHandleByIndex_v2(state: MachineState, index: Any, handle: Any) 
 
 
 def nvmlDeviceGetHandleByUUID(state: MachineState, uuid: Any, handle: Any) -> None:
-    """Write the handle of the GPU with a uuid."""
+    """Write the handle of the GPU or MIG device with a uuid, also of MIG's old form."""
     wanted = (uuid.value or b"").decode(errors="replace")
     for position in state.enumerated:
-        if state.gpus[position].uuid == wanted:
-            _hand_out(state, state.gpus[position], handle, "nvmlDeviceGetHandleByUUID")
+        gpu = state.gpus[position]
+        if gpu.uuid == wanted:
+            _hand_out(state, gpu, handle, "nvmlDeviceGetHandleByUUID")
             return
+        for instance, compute in gpu.mig.devices():
+            if wanted in (compute.uuid, f"MIG-{gpu.uuid}/{instance.id}/{compute.id}"):
+                write_handle(handle, address_of_part(state, Kind.MIG_DEVICE, compute.number))
+                return
     raise fail(pynvml.NVML_ERROR_NOT_FOUND)
 
 
@@ -67,13 +76,24 @@ def nvmlDeviceGetHandleByPciBusId_v2(state: MachineState, pci: Any, handle: Any)
 
 
 def nvmlDeviceGetName(state: MachineState, handle: Any, buffer: Any, size: Any) -> None:
-    """Write the product's name."""
-    write_text(buffer, size, gpu_of(state, handle, "nvmlDeviceGetName").product.name)
+    """Write the product's name; a MIG device's has its profile behind it."""
+    part = compute_of(state, handle, Kind.MIG_DEVICE)
+    if part is None:
+        write_text(buffer, size, gpu_of(state, handle, "nvmlDeviceGetName").product.name)
+        return
+    gpu, instance, compute = part
+    geometry = gpu.mig.known_geometry()
+    profile = profile_name(gpu.product, geometry, instance.profile, compute.slices)
+    write_text(buffer, size, f"{gpu.product.name} MIG {profile}")
 
 
 def nvmlDeviceGetUUID(state: MachineState, handle: Any, buffer: Any, size: Any) -> None:
     """Write the uuid."""
-    write_text(buffer, size, gpu_of(state, handle, "nvmlDeviceGetUUID").uuid)
+    part = compute_of(state, handle, Kind.MIG_DEVICE)
+    if part is None:
+        write_text(buffer, size, gpu_of(state, handle, "nvmlDeviceGetUUID").uuid)
+    else:
+        write_text(buffer, size, part[2].uuid)
 
 
 def nvmlDeviceGetSerial(state: MachineState, handle: Any, buffer: Any, size: Any) -> None:
@@ -106,7 +126,11 @@ def nvmlDeviceGetMinorNumber(state: MachineState, handle: Any, minor: Any) -> No
 
 
 def nvmlDeviceGetIndex(state: MachineState, handle: Any, index: Any) -> None:
-    """Write the index."""
+    """Write the index; a MIG device's is that within its GPU."""
+    part = compute_of(state, handle, Kind.MIG_DEVICE)
+    if part is not None:
+        write(index, part[2].index)
+        return
     gpu = gpu_of(state, handle, "nvmlDeviceGetIndex")
     write(index, state.enumerated.index(gpu.position))
 
@@ -157,34 +181,6 @@ def nvmlDeviceGetMaxPcieLinkWidth(state: MachineState, handle: Any, width: Any) 
 
 
 nvmlDeviceGetCurrPcieLinkWidth = nvmlDeviceGetMaxPcieLinkWidth
-
-
-def nvmlDeviceGetMigMode(state: MachineState, handle: Any, current: Any, pending: Any) -> None:
-    """Write that MIG is off; products without MIG do not support the question."""
-    if "mig" not in gpu_of(state, handle, "nvmlDeviceGetMigMode").product.features:
-        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
-    write(current, pynvml.NVML_DEVICE_MIG_DISABLE)
-    write(pending, pynvml.NVML_DEVICE_MIG_DISABLE)
-
-
-def nvmlDeviceGetMaxMigDeviceCount(state: MachineState, handle: Any, count: Any) -> None:
-    """Write 0: MIG is off."""
-    gpu_of(state, handle, "nvmlDeviceGetMaxMigDeviceCount")
-    write(count, 0)
-
-
-def nvmlDeviceGetMigDeviceHandleByIndex(
-    state: MachineState, handle: Any, index: Any, device: Any
-) -> None:
-    """There are no MIG devices."""
-    gpu_of(state, handle, "nvmlDeviceGetMigDeviceHandleByIndex")
-    raise fail(pynvml.NVML_ERROR_NOT_FOUND)
-
-
-def nvmlDeviceIsMigDeviceHandle(state: MachineState, handle: Any, answer: Any) -> None:
-    """Write that a handle is a whole GPU's."""
-    gpu_of(state, handle, "nvmlDeviceIsMigDeviceHandle")
-    write(answer, 0)
 
 
 def nvmlDeviceGetPersistenceMode(state: MachineState, handle: Any, mode: Any) -> None:

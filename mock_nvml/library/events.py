@@ -31,6 +31,8 @@ def _supported(gpu: GpuState) -> int:
     )
     if "ecc" in gpu.product.features:
         types |= pynvml.nvmlEventTypeSingleBitEccError | pynvml.nvmlEventTypeDoubleBitEccError
+    if gpu.mig.geometry is not None:
+        types |= pynvml.nvmlEventMigConfigChange
     return types
 
 

@@ -6,7 +6,17 @@ from typing import Any, Final
 
 import pynvml
 
-from mock_nvml.library.arguments import check_version, fail, gpu_of, number, target, write
+from mock_nvml.library.arguments import (
+    Kind,
+    check_version,
+    compute_of,
+    fail,
+    gpu_of,
+    number,
+    target,
+    write,
+)
+from mock_nvml.mig_profiles import instance_memory_mib
 from mock_nvml.state import GpuState, MachineState
 
 _RESERVED_MIB: Final = 512
@@ -24,9 +34,19 @@ def _with_ecc(state: MachineState, handle: Any, function: str) -> GpuState:
 
 
 def nvmlDeviceGetMemoryInfo(state: MachineState, handle: Any, memory: Any) -> None:
-    """Write the memory in bytes; nothing runs, so only the driver's share is in use."""
-    gpu = gpu_of(state, handle, "nvmlDeviceGetMemoryInfo")
+    """Write the memory in bytes; nothing runs, so only the driver's share is in use.
+
+    A MIG device has its own share of it.
+    """
     struct = target(memory)
+    part = compute_of(state, handle, Kind.MIG_DEVICE)
+    if part is not None:
+        owner, instance, _ = part
+        mib = instance_memory_mib(owner.product, owner.mig.known_geometry(), instance.profile)
+        struct.total = struct.free = mib << 20
+        struct.used = 0
+        return
+    gpu = gpu_of(state, handle, "nvmlDeviceGetMemoryInfo")
     struct.total = gpu.product.memory_mib << 20
     struct.used = _RESERVED_MIB << 20
     struct.free = struct.total - struct.used
@@ -53,8 +73,9 @@ def nvmlDeviceGetBAR1MemoryInfo(state: MachineState, handle: Any, memory: Any) -
 
 
 def nvmlDeviceGetUtilizationRates(state: MachineState, handle: Any, rates: Any) -> None:
-    """Write that the GPU is idle."""
-    gpu_of(state, handle, "nvmlDeviceGetUtilizationRates")
+    """Write that the GPU is idle; NOT_SUPPORTED in MIG mode."""
+    if gpu_of(state, handle, "nvmlDeviceGetUtilizationRates").mig.enabled:
+        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     struct = target(rates)
     struct.gpu = struct.memory = 0
 
@@ -100,9 +121,12 @@ def nvmlDeviceGetTotalEccErrors(
 def nvmlDeviceGetRemappedRows(
     state: MachineState, handle: Any, corrected: Any, uncorrected: Any, pending: Any, failed: Any
 ) -> None:
-    """Write the remapped rows: each double-bit error took one. Turing and older retire pages."""
+    """Write the remapped rows: each double-bit error took one.
+
+    NOT_SUPPORTED on Turing and older, which retire pages, and while there are MIG instances.
+    """
     gpu = _with_ecc(state, handle, "nvmlDeviceGetRemappedRows")
-    if gpu.product.architecture < _AMPERE:
+    if gpu.product.architecture < _AMPERE or gpu.mig.instances:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     write(corrected, 0)
     write(uncorrected, gpu.double_bit_errors)

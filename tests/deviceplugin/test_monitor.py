@@ -21,10 +21,10 @@ from topology.model import NodeTopology
 
 
 class World:
-    """A DGX-1V behind pynvml, and a monitor that watches it."""
+    """A machine behind pynvml, and a monitor that watches it."""
 
-    def __init__(self, folder: Path) -> None:
-        machine = load_machine("dgx1-v100")
+    def __init__(self, folder: Path, name: str = "dgx1-v100") -> None:
+        machine = load_machine(name)
         self.mock = MockNvml(machine, seed="n1")
         write_sysfs(machine, folder, seed="n1")
         self.board = Board()
@@ -244,3 +244,27 @@ def test_health_series_come_and_go_with_their_gpus() -> None:
 def _uuid_of(world: World, index: int) -> str:
     with open_nvml() as nvml:
         return nvml.uuid(nvml.device(index))
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["by an event", "by the probe alone"])
+def test_a_gpu_that_is_cut_otherwise_is_seen(tmp_path: Path, *, missing: bool) -> None:
+    """New MIG devices are posted without a restart; drivers that tell of it by no event too."""
+    world = World(tmp_path, "dgx-a100-8x")
+
+    def profiles() -> list[str]:
+        return [one.profile for devices in world.board.read().mig.values() for one in devices]
+
+    with world.mock:
+        if missing:
+            world.mock.inject(
+                "call", function="nvmlDeviceGetSupportedEventTypes", code="NOT_SUPPORTED"
+            )
+        world.start()
+        assert world.board.read().mig == {}
+        for cut in (["3g.20gb", "2g.10gb"], ["7g.40gb"], []):
+            world.mock.inject("mig", gpu=5, profiles=cut)
+            wait_until(lambda cut=cut: profiles() == cut, what=f"the MIG devices {cut}")
+        assert world.board.read().mig.keys() == {world.board.read().topology.gpus[5].uuid}
+        world.mock.inject("mig", gpu=5, profiles=None)
+        wait_until(lambda: not world.board.read().mig, what="the whole GPU")
+        world.stop()
