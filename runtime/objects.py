@@ -89,6 +89,7 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     reason: str | None = None
     message: str | None = None
     conditions: tuple[Condition, ...] | None = None
+    start_time: str | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, rename="camel"):
@@ -124,12 +125,20 @@ class NodeSpec(msgspec.Struct, frozen=True):
     taints: tuple[Taint, ...] | None = None
 
 
+class NodeAddress(msgspec.Struct, frozen=True):
+    """An address or a host name of a node."""
+
+    type: str = ""
+    address: str = ""
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """What a node has."""
 
     capacity: dict[str, str] | None = None
     allocatable: dict[str, str] | None = None
     conditions: tuple[Condition, ...] | None = None
+    addresses: tuple[NodeAddress, ...] | None = None
 
 
 class Node(msgspec.Struct, frozen=True):
