@@ -89,7 +89,7 @@ def _build_one(go: str, name: str, folder: Path) -> None:
     # A build that was interrupted must not look like a finished one.
     unfinished = folder / f".{name}"
     stamp = f"-X k8s.io/component-base/version.gitVersion=v{version()}"
-    _run_go(
+    run_go(
         [
             *(go, "build", "-trimpath", "-ldflags", f"-s -w {stamp}"),
             *("-o", str(unfinished), f"{_SOURCE}/cmd/{name}"),
@@ -98,7 +98,8 @@ def _build_one(go: str, name: str, folder: Path) -> None:
     unfinished.rename(folder / name)
 
 
-def _run_go(command: Sequence[str], folder: Path = MODULE) -> str:
+def run_go(command: Sequence[str], folder: Path = MODULE) -> str:
+    """Run Go in a module and return what it printed. Raises MissingError with its complaint."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -129,9 +130,9 @@ def change_version(wanted: str) -> None:
     """
     go = find_go()
     got: dict[str, Any] = json.loads(
-        _run_go([go, "mod", "download", "-json", f"{_SOURCE}@v{wanted}"], Path("/"))
+        run_go([go, "mod", "download", "-json", f"{_SOURCE}@v{wanted}"], Path("/"))
     )
-    theirs = json.loads(_run_go([go, "mod", "edit", "-json", str(got["GoMod"])], Path("/")))
+    theirs = json.loads(run_go([go, "mod", "edit", "-json", str(got["GoMod"])], Path("/")))
     staging = [
         str(one["Old"]["Path"])
         for one in theirs["Replace"]
@@ -146,7 +147,7 @@ def change_version(wanted: str) -> None:
         *(f"replace {path} => {path} v0.{minor}" for path in staging),
     ]
     (MODULE / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _run_go([go, "mod", "tidy"])
+    run_go([go, "mod", "tidy"])
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from daemonset.images.errors import ImageError
-from tests.e2e import components, containerd, sandbox
+from tests.e2e import components, containerd, helm, sandbox
 from tests.e2e.errors import MissingError
 from tests.e2e.images.archives import build_all
 
@@ -36,7 +36,7 @@ def check() -> None:
     if packages:
         raise MissingError(f"not installed: {' '.join(packages)} (names of Debian's packages)")
     containerd.check()
-    if components.missing():
+    if components.missing() or helm.missing():
         components.find_go()
 
 
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         check()
         console = Console(stderr=True)
         components.build(console)
+        helm.build(console)
         # Here, since nothing can be fetched from inside.
         with components.progress(console, "building images"):
             build_all()
