@@ -21,7 +21,10 @@ from tests.e2e.kubelet import Kubelet
 from tests.e2e.logs import keep_logs
 from tests.e2e.numa import write_numa_nodes
 
-BUNDLE: Final = Path(__file__).parents[2] / "daemonset" / "base"
+DAEMONSET: Final = Path(__file__).parents[2] / "daemonset"
+BUNDLE: Final = DAEMONSET / "base"
+POLICY: Final = DAEMONSET / "components" / "admission-policies" / "own-node.yaml"
+"""Holds the plugin. The other one is left out: the world itself binds pods with their sets."""
 NUMA_NODES: Final = 2
 
 
@@ -51,6 +54,7 @@ class RealWorld(ApiWorld):
         try:
             self._plane.start()
             self._plane.kubectl("apply", "-k", str(BUNDLE))
+            self._plane.kubectl("apply", "-f", str(POLICY))
             self._plane.kubectl("create", "namespace", NAMESPACE)
             self._plane.make_account(NAMESPACE)
             self._runtime.start()
