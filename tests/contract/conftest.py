@@ -22,15 +22,6 @@ _CASE: Final = "contract_case"
 _KIND: Final = "contract_kind"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--real``."""
-    parser.addoption(
-        "--real",
-        action="store_true",
-        help="run the contract's cases on real Kubernetes components, too, and print a table",
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker of cases that one kind of cluster cannot run."""
     config.addinivalue_line(
