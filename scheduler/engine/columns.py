@@ -235,9 +235,13 @@ class Columns:
         """Take the load of nodes, 0 to 1; those not named are of unknown load from now on."""
         self.load[:] = np.nan
         for name, load in loads.items():
-            row = self.rows.get(name)
-            if row is not None:
-                self.load[row] = load
+            self.put_load(name, load)
+
+    def put_load(self, name: str, load: float) -> None:
+        """Take one node's load, NaN for unknown; nothing happens if there is no such node."""
+        row = self.rows.get(name)
+        if row is not None:
+            self.load[row] = load
 
     def _note(self, row: int) -> None:
         self.change += 1

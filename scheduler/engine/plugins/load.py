@@ -10,11 +10,18 @@ from scheduler.engine.view import View
 
 
 class Load:
-    """The part of the node that is idle, 0 to 1; a half where its load is not known."""
+    """The part of the node that is idle, 0 to 1.
+
+    A node of unknown load counts as the mean of the others, a half if all are unknown: it is
+    neither shunned for a lost sample nor preferred for it.
+    """
 
     name = "load"
 
     def score(self, view: View, request: PodRequest) -> FloatArray:  # noqa: ARG002 -- the protocol's signature
         """Return 1 - load."""
-        idle: FloatArray = np.clip(1 - np.nan_to_num(view.load, nan=0.5), 0, 1)
+        load = view.load
+        known = ~np.isnan(load)
+        neutral = float(load[known].mean()) if known.any() else 0.5
+        idle: FloatArray = np.clip(1 - np.where(known, load, neutral), 0, 1)
         return idle
