@@ -19,6 +19,8 @@ _TOOLS: Final = {
     "openssl": "openssl",
     "containerd": "containerd",
     "runc": "runc",
+    "prometheus": "prometheus",
+    "prometheus-node-exporter": "prometheus-node-exporter",
 }
 """What has to be on the PATH, and Debian's package that brings it."""
 
