@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from runtime.errors import AccessError
 from runtime.kube_aio import AioKubeClient, connect_aio
 from runtime.objects import Node, Pod
 from runtime.ops import OpsServer
-from runtime.reflector import AioReflector
+from runtime.reflector import AioReflector, Sink
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.framework import Framework
 from scheduler.engine.planner import Planner
@@ -32,7 +33,15 @@ from scheduler.errors import ProfileError
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
 from scheduler.kube.binder import PAUSES, Binder, PodsApi
-from scheduler.kube.inventory import Inventory
+from scheduler.kube.fanout import Fanout
+from scheduler.kube.inventory import Inventory, Report
+from scheduler.load.feed import Column, Guarded, LoadFeed
+from scheduler.load.metrics import LoadMetrics
+from scheduler.load.nodes import NodeBook
+from scheduler.load.recent import RecentPods
+from scheduler.load.settings import LoadSettings
+from scheduler.load.sources import KubeApi, MetricsApiSource, PrometheusSource, Source
+from scheduler.load.table import LoadTable
 from scheduler.metrics import Metrics
 from scheduler.settings import ExtenderSettings
 from topology.errors import TopologyError
@@ -62,6 +71,21 @@ class Extender(msgspec.Struct, frozen=True):
     binder: Binder
     handlers: Handlers
     metrics: Metrics
+    load: LoadFeed | None = None
+
+    @property
+    def nodes(self) -> Sink[Node]:
+        """Who is told of nodes. The inventory first: only it makes a node's row."""
+        if self.load is None:
+            return self.inventory.nodes
+        return Fanout(self.inventory.nodes, self.load.nodes)
+
+    @property
+    def pods(self) -> Sink[Pod]:
+        """Who is told of pods."""
+        if self.load is None:
+            return self.inventory.pods
+        return Fanout(self.inventory.pods, self.load.pods)
 
 
 class Health:
@@ -186,7 +210,49 @@ def build(
         clock=time.monotonic,
         metrics=metrics,
     )
-    return Extender(cluster, planner, inventory, binder, handlers, metrics)
+    load = None
+    if settings.load is not None:
+        load = build_load(
+            settings.load,
+            resource=settings.resource,
+            column=cluster.columns,
+            client=client,
+            registry=registry,
+            report=report,
+        )
+    return Extender(cluster, planner, inventory, binder, handlers, metrics, load)
+
+
+def build_load(
+    settings: LoadSettings,
+    *,
+    resource: str,
+    column: Column,
+    client: KubeApi,
+    registry: CollectorRegistry,
+    report: Report,
+) -> LoadFeed:
+    """Wire what keeps the load column, without starting anything."""
+    rng = random.Random()  # noqa: S311 -- jitter, no secret
+    sources: list[Source] = []
+    if settings.prometheus is not None:
+        sources.append(PrometheusSource(settings.prometheus, settings.queries()))
+    if settings.metrics_api:
+        sources.append(MetricsApiSource(client, settings.asked))
+    metrics = LoadMetrics(registry, tuple(source.name for source in sources), settings.asked)
+    nodes = NodeBook(resource, settings.node_labels, report)
+    pods = RecentPods(resource, settings.remember_seconds, time.time, report)
+    rules = settings.breaker.as_rules()
+    return LoadFeed(
+        nodes=nodes,
+        pods=pods,
+        table=LoadTable(nodes, pods, settings.weights, settings.stale_seconds),
+        sources=tuple(Guarded(source, rules, metrics, rng.random) for source in sources),
+        metrics=metrics,
+        column=column,
+        refresh_seconds=settings.refresh_seconds,
+        rng=rng,
+    )
 
 
 async def _main(
@@ -208,17 +274,16 @@ async def _main(
 async def _serve(
     extender: Extender, client: AioKubeClient, listener: socket.socket, health: Health
 ) -> None:
-    inventory = extender.inventory
     # Two replicas may ask every second: what they do not hear, they bind by an old picture.
     nodes = AioReflector(
-        client, "/api/v1/nodes", Node, inventory.nodes, name="nodes", last_pause=RECONNECT_SECONDS
+        client, "/api/v1/nodes", Node, extender.nodes, name="nodes", last_pause=RECONNECT_SECONDS
     )
     # A list from a lagging cache could hide a Binding made before a restart: a GPU given twice.
     pods = AioReflector(
         client,
         "/api/v1/pods",
         Pod,
-        inventory.pods,
+        extender.pods,
         name="pods",
         last_pause=RECONNECT_SECONDS,
         consistent=True,
@@ -229,6 +294,8 @@ async def _serve(
         lifecycle.start(group, "reflect pods", pods.run())
         lifecycle.start(group, "housekeeping", _keep_house(extender, health))
         lifecycle.start(group, "verbs", _serve_verbs(server, listener))
+        if extender.load is not None:
+            lifecycle.start(group, "load", extender.load.run())
         _log.info("serving", port=listener.getsockname()[1])
 
 
@@ -260,7 +327,7 @@ async def _keep_house(extender: Extender, health: Health) -> None:
             # beside the loop. What is built there is found in the cache of `tables_for`.
             tables = extender.cluster.sets.tables
             await asyncio.to_thread(tables_for, hardware[warm].links, tables.mix)
-            tables.range(hardware[warm])
+            tables.ceiling(hardware[warm])
             warm += 1
             health.turned = time.monotonic()
         if extender.inventory.synced and not frozen:

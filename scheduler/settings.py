@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.load.settings import LoadSettings
+
 Seconds = Annotated[float, Field(gt=0, le=600)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -32,7 +34,7 @@ class ExtenderSettings(BaseModel):
     default), or it gives up on binds that succeed. `hold_seconds` is how long a set planned in
     filter waits for its bind; a bind that comes later chooses anew, as one behind a volume that
     is being made will. `mix` maps request sizes to their share of the workload; empty
-    takes the built-in one.
+    takes the built-in one. `load` asks how busy nodes are; without it nobody is asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,4 +51,5 @@ class ExtenderSettings(BaseModel):
     default_profile: str = "training"
     profiles: dict[str, ProfileSettings] = {}
     mix: dict[Annotated[int, Field(ge=1, le=64)], Annotated[float, Field(ge=0)]] = {}
+    load: LoadSettings | None = None
     log_level: str = "info"

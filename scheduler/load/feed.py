@@ -1,6 +1,6 @@
 """The edge that keeps the load column fresh: a background task, and the sinks of two watches.
 
-Each round asks Prometheus if its circuit allows; without it, the metrics API. Then the column is
+Each round asks Prometheus if its circuit allows, else the metrics API. Then the column is
 written, whatever came: samples age and pods start without any answer. A pod that is bound changes
 its node's load at once, so that the next decision sees it.
 """
@@ -137,7 +137,7 @@ class Guarded:
 class LoadFeed:
     """Keeps the load column. `nodes` and `pods` are to be told by the watches.
 
-    `prometheus` is asked first, `fallback` when there is no Prometheus or its circuit is open.
+    Of the sources the first is asked; the next one only while the circuit before it is open.
     `clock` gives Unix seconds.
     """
 
@@ -147,8 +147,7 @@ class LoadFeed:
         nodes: NodeBook,
         pods: RecentPods,
         table: LoadTable,
-        prometheus: Guarded | None,
-        fallback: Guarded | None,
+        sources: tuple[Guarded, ...],
         metrics: LoadMetrics,
         column: Column,
         refresh_seconds: float,
@@ -158,8 +157,7 @@ class LoadFeed:
         self._nodes = nodes
         self._pods = pods
         self._table = table
-        self._prometheus = prometheus
-        self._fallback = fallback
+        self._sources = sources
         self._metrics = metrics
         self._column = column
         self._refresh = refresh_seconds
@@ -192,9 +190,8 @@ class LoadFeed:
 
     async def close(self) -> None:
         """Close the sources' connections."""
-        for guarded in (self._prometheus, self._fallback):
-            if guarded is not None:
-                await guarded.source.close()
+        for guarded in self._sources:
+            await guarded.source.close()
 
     def report(self, node: str) -> LoadReport | None:
         """Return what a node's load is made of now; None if there is no such node."""
@@ -202,12 +199,10 @@ class LoadFeed:
 
     async def _ask(self) -> tuple[Reading, ...]:
         readings: tuple[Reading, ...] = ()
-        if self._prometheus is not None:
-            readings = await self._prometheus.ask(self._nodes, self._clock)
-            if self._prometheus.breaker.state != "open":
-                return readings
-        if self._fallback is not None:
-            readings += await self._fallback.ask(self._nodes, self._clock)
+        for guarded in self._sources:
+            readings += await guarded.ask(self._nodes, self._clock)
+            if guarded.breaker.state != "open":
+                break
         return readings
 
     def _touch(self, node: str) -> None:

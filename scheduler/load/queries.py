@@ -35,7 +35,7 @@ _SCRAPED: Final = "max by ($labels) (timestamp(node_load1))"
 
 
 def _rate(counter: str, selector: str = "") -> str:
-    return f"rate({counter}{selector}[{WINDOW:.0f}s])"
+    return f"rate({counter}{selector}[{WINDOW / 60:.0f}m])"
 
 
 def _traffic(direction: str) -> str:
@@ -65,9 +65,9 @@ DEFAULT_QUERIES: Final[dict[Metric, Query]] = {
     "disk": Query(
         "max by ($labels) (" + _rate("node_disk_io_time_seconds_total") + ")", _SCRAPED, WINDOW
     ),
-    # dcgm-exporter tells percent. All GPUs of a node count alike.
+    # dcgm-exporter tells percent, and numbers near 2^63 where a GPU cannot tell (one in MIG mode).
     "gpu": Query(
-        "avg by ($labels) (DCGM_FI_DEV_GPU_UTIL) / 100",
+        "avg by ($labels) (DCGM_FI_DEV_GPU_UTIL <= 100) / 100",
         "max by ($labels) (timestamp(DCGM_FI_DEV_GPU_UTIL))",
     ),
 }

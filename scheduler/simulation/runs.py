@@ -43,5 +43,4 @@ def run_once(
     workload = target_workload(kinds, cluster.models)
     around = Surroundings(ordered, kinds, workload, cluster, Boards(machines), dice)
     course = replay(cluster, arrivals, make_placer(policy, around))
-    upto = round(100 * load)
-    return measure(course, cluster, workload, upto, linked=machines is not None)
+    return measure(course, cluster, workload, round(100 * load))

@@ -81,8 +81,8 @@ class Town:
         """Watch, and wait until the inventory is complete."""
         inventory = self.extender.inventory
         for path, kind, sink in (
-            ("/api/v1/nodes", Node, inventory.nodes),
-            ("/api/v1/pods", Pod, inventory.pods),
+            ("/api/v1/nodes", Node, self.extender.nodes),
+            ("/api/v1/pods", Pod, self.extender.pods),
         ):
             reflector: AioReflector[Any] = AioReflector(
                 self.client,
@@ -182,13 +182,18 @@ async def client(api: ApiServer, tmp_path: Path) -> AsyncIterator[AioKubeClient]
     await connected.close()
 
 
-def make_town(api: ApiServer, client: AioKubeClient) -> Town:
+def make_town(
+    api: ApiServer,
+    client: AioKubeClient,
+    settings: ExtenderSettings = SETTINGS,
+    border: Border | None = None,
+) -> Town:
     """Build an extender for the API server."""
-    border = Border(client)
+    border = border or Border(client)
     extender = build(
-        SETTINGS,
-        build_profiles(SETTINGS, built_in()),
-        build_mix(SETTINGS),
+        settings,
+        build_profiles(settings, built_in()),
+        build_mix(settings),
         border,
         CollectorRegistry(),
         pauses=PAUSES,

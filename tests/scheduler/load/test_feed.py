@@ -73,13 +73,15 @@ class Rig:
             return Guarded(source, RULES, metrics, lambda: 0.0, lambda: self.steady)
 
         settings = PrometheusSettings(url=server.url, timeout_seconds=0.5)
-        self.prometheus = guard(PrometheusSource(settings, QUERIES)) if with_prometheus else None
+        self.source = PrometheusSource(settings, QUERIES)
+        sources = [guard(self.source)] if with_prometheus else []
+        if api is not None:
+            sources.append(guard(MetricsApiSource(api, ("cpu", "memory"))))
         self.feed = LoadFeed(
             nodes=nodes,
             pods=pods,
             table=LoadTable(nodes, pods, WEIGHTS, STALE),
-            prometheus=self.prometheus,
-            fallback=None if api is None else guard(MetricsApiSource(api, ("cpu", "memory"))),
+            sources=tuple(sources),
             metrics=metrics,
             column=self.column,
             refresh_seconds=15.0,
@@ -233,7 +235,7 @@ async def test_with_everybody_away_all_becomes_unknown(rig: Rig) -> None:
 
 
 async def test_a_lying_server_is_believed_in_nothing_that_cannot_be(rig: Rig) -> None:
-    """NaN, percent, a negative share, a sample of last year, a node of another cluster."""
+    """NaN, percent, a negative share, a node of another cluster."""
     rig.server.answers["cpu_use"] = vector(
         ({"node": "n1"}, "NaN"), ({"node": "n2"}, 0.6), ({"node": "n9"}, 0.1), at=rig.now
     )
@@ -317,5 +319,4 @@ async def test_rounds_go_on_until_cancelled(rig: Rig) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert rig.prometheus is not None
-    assert rig.prometheus.source._session is None  # type: ignore[attr-defined]  # Prometheus'
+    assert rig.source._session is None
