@@ -92,11 +92,10 @@ def mocked(
     from topology.catalogue import load_machine
 
     machine = load_machine(reference)
-    with (
-        tempfile.TemporaryDirectory(prefix="gputopo-sys-") as folder,
-        MockNvml(machine, seed=settings.node_name) as mock,
-    ):
+    with contextlib.ExitStack() as stack:
+        mock = stack.enter_context(MockNvml(machine, seed=settings.node_name))
         if "sysfs_root" not in settings.model_fields_set:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gputopo-sys-"))
             write_sysfs(machine, Path(folder), seed=settings.node_name)
             settings = settings.model_copy(update={"sysfs_root": folder})
         if faults is not None:

@@ -18,11 +18,13 @@ import typer
 
 from cli.usage import print_json
 from scheduler.errors import SchedulerError
+from scheduler.simulation.boards import Machines
 from scheduler.simulation.errors import ReplayError, TraceError
 from scheduler.simulation.measures import Outcome, mean_outcome
 from scheduler.simulation.policies.catalogue import COMPARED, POLICIES, check_policies
 from scheduler.simulation.runs import run_once
 from scheduler.simulation.trace import Node, Task, read_nodes, read_tasks
+from topology.errors import TopologyError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,13 +46,17 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run as it is printed. `seconds` is its wall time, reading the lists apart."""
+    """A run as it is printed. `seconds` is its wall time, reading the lists apart.
+
+    `bandwidth_gbs` is there with --links only.
+    """
 
     seed: int
     unallocated_pct: dict[str, float]
     fragmented_pct: dict[str, float]
     failed: int
     seconds: float
+    bandwidth_gbs: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Mean(msgspec.Struct, frozen=True):
@@ -60,6 +66,7 @@ class Mean(msgspec.Struct, frozen=True):
     fragmented_pct: dict[str, float]
     failed: float
     seconds: float
+    bandwidth_gbs: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -78,6 +85,14 @@ def simulate(
         ["gputopo"], help=f"May be repeated; {ALL}, or " + ", ".join(POLICIES) + "."
     ),
     seeds: str = typer.Option("42-51", metavar="A-B", help="One run a seed."),
+    links: bool = typer.Option(
+        False, "--links", help="Nodes are real machines by model, and sets have a bandwidth."
+    ),
+    machine: list[str] = typer.Option(
+        [],
+        metavar="MODEL[/GPUS]=MACHINE",
+        help="The machine behind nodes of a model: a shipped name or a file. Implies --links.",
+    ),
     load: float = typer.Option(1.3, help="Arrivals stop at this multiple of the cluster's GPUs."),
     processes: int = typer.Option(0, help="How many at once; 0: as many as there are CPUs."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -95,12 +110,14 @@ def simulate(
             raise ReplayError(f"--processes: {processes} is less than none")
         cluster = read_nodes(_read_text(nodes), str(nodes))
         tasks = read_tasks(_read_text(pods), str(pods))
+        machines = _find_machines(cluster, machine) if links or machine else None
         jobs = [Job(name, seed, load) for name in names for seed in wanted]
-        runs = _run_all(cluster, tasks, jobs, processes or os.cpu_count() or 1)
+        lists = _Lists(cluster, tasks, machines)
+        runs = _run_all(lists, jobs, processes or os.cpu_count() or 1)
         reports = [_make_report(name, [runs[name, seed] for seed in wanted]) for name in names]
         if csv_file is not None:
             csv_file.write_text(_write_csv(reports), encoding="utf-8")
-    except (SchedulerError, OSError) as error:
+    except (SchedulerError, TopologyError, OSError) as error:
         # main prints it as one line and ends with 2.
         raise typer.TyperException(" ".join(str(error).split())) from None
     if not json:
@@ -130,19 +147,40 @@ def _read_seeds(text: str) -> list[int]:
     return list(range(low, high + 1))
 
 
-# The lists, once in each process: they are the same for all of its jobs.
-_lists: tuple[tuple[Node, ...], tuple[Task, ...]] = ((), ())
+def _find_machines(nodes: Sequence[Node], rules: Sequence[str]) -> Machines:
+    # Here, as it brings the mock and discovery, which a replay without links does without.
+    from cli.trace_machines import OPENB_MACHINES, find_machines
+
+    return find_machines(nodes, [*OPENB_MACHINES, *rules])
 
 
-def _receive(cluster: tuple[Node, ...], tasks: tuple[Task, ...]) -> None:
+class _Lists(msgspec.Struct, frozen=True):
+    """What all jobs share."""
+
+    nodes: tuple[Node, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    machines: Machines | None = None
+
+
+# Once in each process: the same for all of its jobs.
+_lists = _Lists()
+
+
+def _receive(lists: _Lists) -> None:
     global _lists  # noqa: PLW0603 -- how a pool's process keeps what its jobs share
-    _lists = (cluster, tasks)
+    _lists = lists
 
 
 def _run_one(job: Job) -> tuple[Job, Run]:
-    cluster, tasks = _lists
     started = time.perf_counter()
-    outcome = run_once(cluster, tasks, job.policy, seed=job.seed, load=job.load)
+    outcome = run_once(
+        _lists.nodes,
+        _lists.tasks,
+        job.policy,
+        seed=job.seed,
+        load=job.load,
+        machines=_lists.machines,
+    )
     seconds = round(time.perf_counter() - started, 3)
     run = Run(
         seed=job.seed,
@@ -150,25 +188,22 @@ def _run_one(job: Job) -> tuple[Job, Run]:
         fragmented_pct=outcome.fragmented_pct,
         failed=outcome.failed,
         seconds=seconds,
+        bandwidth_gbs=outcome.bandwidth_gbs or msgspec.UNSET,
     )
     return job, run
 
 
-def _run_all(
-    cluster: tuple[Node, ...], tasks: tuple[Task, ...], jobs: Sequence[Job], processes: int
-) -> dict[tuple[str, int], Run]:
+def _run_all(lists: _Lists, jobs: Sequence[Job], processes: int) -> dict[tuple[str, int], Run]:
     done = {}
-    for job, run in _show_progress(_run_in_pool(cluster, tasks, jobs, processes), len(jobs)):
+    for job, run in _show_progress(_run_in_pool(lists, jobs, processes), len(jobs)):
         done[job.policy, job.seed] = run
     return done
 
 
-def _run_in_pool(
-    cluster: tuple[Node, ...], tasks: tuple[Task, ...], jobs: Sequence[Job], processes: int
-) -> Iterator[tuple[Job, Run]]:
+def _run_in_pool(lists: _Lists, jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Run]]:
     processes = min(processes, len(jobs))
     if processes == 1:
-        _receive(cluster, tasks)
+        _receive(lists)
         yield from map(_run_one, jobs)
         return
     # Spawned, not forked: no thread's locks come along, and it is the same on every system.
@@ -176,7 +211,7 @@ def _run_in_pool(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_receive,
-        initargs=(cluster, tasks),
+        initargs=(lists,),
     ) as pool:
         futures = [pool.submit(_run_one, job) for job in jobs]
         try:
@@ -205,10 +240,19 @@ def _show_progress(results: Iterator[tuple[Job, Run]], total: int) -> Iterator[t
 
 
 def _make_report(policy: str, runs: list[Run]) -> Report:
-    outcomes = [Outcome(run.unallocated_pct, run.fragmented_pct, run.failed) for run in runs]
+    outcomes = [
+        Outcome(run.unallocated_pct, run.fragmented_pct, run.failed, run.bandwidth_gbs or {})
+        for run in runs
+    ]
     seconds = round(sum(run.seconds for run in runs) / len(runs), 3)
     means = mean_outcome(outcomes)
-    mean = Mean(means.unallocated_pct, means.fragmented_pct, means.failed, seconds)
+    mean = Mean(
+        means.unallocated_pct,
+        means.fragmented_pct,
+        means.failed,
+        seconds,
+        means.bandwidth_gbs or msgspec.UNSET,
+    )
     return Report(policy, runs, mean)
 
 
@@ -223,12 +267,19 @@ def _draw_table(reports: Sequence[Report]) -> Table:
         table.add_column(f"free @{at}", justify="right")
     for at in shown[1:2]:
         table.add_column(f"wasted @{at}", justify="right")
+    sizes = sorted(
+        {size for report in reports for size in report.mean.bandwidth_gbs or {}},
+        key=lambda size: (len(size), size),
+    )
+    for size in sizes:
+        table.add_column(f"GB/s, {size}" + (" GPUs" if size.isdigit() else ""), justify="right")
     for name in ("failed", "s a run"):
         table.add_column(name, justify="right")
     for report in reports:
         figure = report.mean
         cells = [_cell(figure.unallocated_pct, at) for at in shown]
         cells += [_cell(figure.fragmented_pct, at) for at in shown[1:2]]
+        cells += [_cell(figure.bandwidth_gbs or {}, size) for size in sizes]
         table.add_row(report.policy, *cells, f"{figure.failed:.0f}", f"{figure.seconds:.1f}")
     return table
 

@@ -327,7 +327,7 @@ async def _keep_house(extender: Extender, health: Health) -> None:
             # beside the loop. What is built there is found in the cache of `tables_for`.
             tables = extender.cluster.sets.tables
             await asyncio.to_thread(tables_for, hardware[warm].links, tables.mix)
-            tables.ceiling(hardware[warm])
+            tables.range(hardware[warm])
             warm += 1
             health.turned = time.monotonic()
         if extender.inventory.synced and not frozen:

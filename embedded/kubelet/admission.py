@@ -15,15 +15,21 @@ from embedded.kubelet.containers import ContainerRuntime
 from embedded.kubelet.devicemanager import DeviceManager
 from embedded.kubelet.errors import AdmissionError, KubeletError
 from embedded.kubelet.journal import Journal
+from embedded.kubelet.mirrors import Mirrors, is_mirror
 from embedded.kubelet.pods import Phase, PodTable
 from embedded.kubelet.predicates import check_fit
 from embedded.kubelet.requests import all_containers
+from embedded.kubelet.static_pods import StaticPod
 from embedded.kubelet.workers import PodWorkers
 from runtime.objects import Pod
 
 
 class _Listed(msgspec.Struct, frozen=True):
     pods: tuple[Pod, ...]
+
+
+class _Static(msgspec.Struct, frozen=True):
+    pods: tuple[StaticPod, ...]
 
 
 class _Changed(msgspec.Struct, frozen=True):
@@ -41,6 +47,7 @@ class _Stop(msgspec.Struct, frozen=True):
 class SyncLoop:
     """Takes pods as a sink does (`listed`, `changed`, `deleted`, from any thread) and admits them.
 
+    `static_listed` brings the static ones, which the sink's words are not about.
     `published` tells the node's allocatable as the API server knows it, `settled` is called with
     the UID of a pod whose status is new, `remove` to ask the API server to delete a terminated pod.
     """
@@ -52,6 +59,7 @@ class SyncLoop:
         devices: DeviceManager,
         runtime: ContainerRuntime,
         workers: PodWorkers,
+        mirrors: Mirrors,
         journal: Journal,
         published: Callable[[], dict[str, int]],
         settled: Callable[[str], None],
@@ -62,18 +70,26 @@ class SyncLoop:
         self._devices = devices
         self._runtime = runtime
         self._workers = workers
+        self._mirrors = mirrors
         self._journal = journal
         self._published = published
         self._settled = settled
         self._remove = remove
         self._wall_clock = wall_clock
-        self._events: queue.SimpleQueue[_Listed | _Changed | _Deleted | _Stop] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Listed | _Static | _Changed | _Deleted | _Stop] = (
+            queue.SimpleQueue()
+        )
+        self._static: dict[str, Pod] = {}
         self._stopped = False
         self._first_list = True
 
     def listed(self, objects: tuple[Pod, ...]) -> None:
         """Take these as all pods of the node."""
         self._events.put(_Listed(objects))
+
+    def static_listed(self, pods: tuple[StaticPod, ...]) -> None:
+        """Take these as all static pods of the node."""
+        self._events.put(_Static(pods))
 
     def changed(self, obj: Pod) -> None:
         """Take a new or changed pod."""
@@ -89,10 +105,19 @@ class SyncLoop:
             match self._events.get():
                 case _Listed(pods):
                     self._take_list(pods)
+                case _Static(pods=static):
+                    self._take_static(static)
                 case _Changed(pod):
-                    self._take((pod,))
+                    if is_mirror(pod):
+                        self._mirrors.shown(pod)
+                        self._settle_mirror(pod)
+                    else:
+                        self._take((pod,))
                 case _Deleted(pod):
-                    self._drop(pod.metadata.uid)
+                    if is_mirror(pod):
+                        self._mirrors.gone(pod)
+                    else:
+                        self._drop(pod.metadata.uid)
                 case _Stop():
                     return
 
@@ -102,14 +127,32 @@ class SyncLoop:
         self._events.put(_Stop())
 
     def _take_list(self, pods: tuple[Pod, ...]) -> None:
-        listed = {pod.metadata.uid for pod in pods}
+        mirrors = tuple(pod for pod in pods if is_mirror(pod))
+        self._mirrors.listed(mirrors)
+        for pod in mirrors:
+            self._settle_mirror(pod)
+        listed = {pod.metadata.uid for pod in pods} | self._static.keys()
         for record in self._pods.records():
             if record.pod.metadata.uid not in listed:
                 self._drop(record.pod.metadata.uid)
-        self._take(pods)
+        self._take(tuple(pod for pod in pods if not is_mirror(pod)))
         if self._first_list and not self._stopped:
             self._first_list = False
             self._devices.sources_ready()
+
+    def _take_static(self, static: tuple[StaticPod, ...]) -> None:
+        before = self._static
+        self._static = {each.pod.metadata.uid: each.pod for each in static}
+        self._mirrors.known(static)
+        for uid in before.keys() - self._static.keys():
+            self._drop(uid)
+        self._take(tuple(self._static.values()))
+
+    def _settle_mirror(self, pod: Pod) -> None:
+        """Have the status of its static pod written: this one may not have it yet."""
+        uid = self._mirrors.static_uid(pod.key)
+        if uid is not None:
+            self._settled(uid)
 
     def _take(self, pods: tuple[Pod, ...]) -> None:
         fresh = []
@@ -152,6 +195,8 @@ class SyncLoop:
         since = 0.0 if survivor else self._wall_clock()
         self._pods.mark(uid, phase, admitted=True, started=since)
         self._journal.note("admitted", pod.key, "running already" if survivor else "")
+        if uid in self._static:
+            self._mirrors.admitted(pod)
         if survivor:
             self._workers.finish(uid)
             self._settled(uid)

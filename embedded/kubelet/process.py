@@ -17,12 +17,14 @@ from embedded.kubelet.checkpoint import FILE_NAME
 from embedded.kubelet.containers import ContainerRuntime, ContainerView
 from embedded.kubelet.devicemanager import DeviceManager
 from embedded.kubelet.journal import Journal
+from embedded.kubelet.mirrors import Mirrors
 from embedded.kubelet.podresources import PodResources, RateLimit, TokenBucket
 from embedded.kubelet.pods import PodTable
 from embedded.kubelet.registration import Registrar
 from embedded.kubelet.requests import amount_of
 from embedded.kubelet.settings import KubeletSettings
 from embedded.kubelet.sockets import SocketServer, wipe_sockets
+from embedded.kubelet.static_pods import StaticPodFolder
 from embedded.kubelet.status import NodeApi, StatusWriter
 from embedded.kubelet.workers import PodWorkers
 from runtime.objects import Pod
@@ -42,7 +44,7 @@ class PodSource(Protocol):
 
 
 class KubeletProcess:
-    """A running kubelet: its servers and its four threads."""
+    """A running kubelet: its servers and its threads, four or, with static pods, five."""
 
     def __init__(
         self,
@@ -69,12 +71,14 @@ class KubeletProcess:
         runtime.end_due()
         wipe_sockets(plugins_dir)
         self._pods = PodTable()
+        self._mirrors = Mirrors(self._mirror_changed)
         self._status = StatusWriter(
             client,
             settings.node_name,
             settings.labels,
             node_status=self._node_status,
             pod_status=self._pod_status,
+            mirror_due=self._mirrors.due,
             journal=journal,
             sync_period=settings.status_period,
         )
@@ -111,6 +115,7 @@ class KubeletProcess:
             devices=self._devices,
             runtime=runtime,
             workers=self._workers,
+            mirrors=self._mirrors,
             journal=journal,
             published=self._published,
             settled=self._status.pod_changed,
@@ -118,6 +123,7 @@ class KubeletProcess:
             wall_clock=time.time,
         )
         self._source = source(self._loop)
+        self._folder = self._static_pod_folder()
         self._registration = self._registration_server()
         self._resources = self._resources_server()
 
@@ -126,12 +132,19 @@ class KubeletProcess:
         self._resources.start()
         self._registration.start()
         self._journal.note("started", self._settings.node_name, "")
-        for name, run in (
+        runs = [
             ("workers", self._workers.run),
             ("status", self._status.run),
             ("admit", self._loop.run),
             ("pods", self._source.run),
-        ):
+        ]
+        # The files are read before the API server has said anything, if it ever does.
+        if self._folder is None:
+            self._loop.static_listed(())
+        else:
+            self._folder.look()
+            runs.append(("files", self._folder.run))
+        for name, run in runs:
             thread = threading.Thread(
                 target=self._guard,
                 args=(name, run),
@@ -146,6 +159,8 @@ class KubeletProcess:
         self._devices.close()
         for part in (self._loop, self._workers, self._status, self._source, self._registrar):
             part.stop()
+        if self._folder is not None:
+            self._folder.stop()
         self._registration.stop()
         self._resources.stop()
         for thread in self._threads:
@@ -186,6 +201,18 @@ class KubeletProcess:
             self._journal.note("trouble", self._settings.node_name, f"{name} died: {error!r}")
             raise
 
+    def _static_pod_folder(self) -> StaticPodFolder | None:
+        settings = self._settings
+        if settings.static_pods is None:
+            return None
+        return StaticPodFolder(
+            settings.static_pods,
+            settings.node_name,
+            settings.file_period,
+            listed=self._loop.static_listed,
+            trouble=lambda name, why: self._journal.note("trouble", name, why),
+        )
+
     def _registration_server(self) -> SocketServer:
         server = SocketServer(
             self._plugins_dir / "kubelet.sock",
@@ -224,6 +251,10 @@ class KubeletProcess:
         record = self._pods.get(uid)
         if record is None or record.admitted is None:
             return None
+        # A static pod's status is told of its mirror pod, once there is one.
+        shown = self._mirrors.stand_in(record.pod)
+        if shown is None:
+            return None
         offset = time.time() - self._clock()
         status = pod_status(
             record,
@@ -232,7 +263,11 @@ class KubeletProcess:
             self._devices.health_of,
             lambda moment: moment + offset,
         )
-        return record.pod, status
+        return shown, status
+
+    # These two know each other.
+    def _mirror_changed(self, key: str) -> None:
+        self._status.mirror_changed(key)
 
     def _devices_changed(self) -> None:
         self._status.node_changed()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from embedded.kubelet.endpoint import DIAL_TIMEOUT
@@ -16,6 +18,7 @@ class KubeletSettings(msgspec.Struct, frozen=True):
     machine's, () for those that devices name. `disconnect_by_resource` is kubelet's way up to 1.36
     (an old plugin's end disconnects the new one). `status_period` is between looks at node.status;
     a change is written at once. `first_backoff` is before a container is tried again.
+    `static_pods` is the folder whose files are pods to run, looked at every `file_period`.
     """
 
     node_name: str
@@ -33,3 +36,5 @@ class KubeletSettings(msgspec.Struct, frozen=True):
     first_backoff: float = 0.5
     resources_rate: float = 100.0
     resources_burst: int = 10
+    static_pods: Path | None = None
+    file_period: float = 0.2

@@ -10,10 +10,13 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
+
 from embedded.kubelet.bodies import HOSTNAME_LABEL, Body, node_body
 from embedded.kubelet.journal import Journal
+from embedded.kubelet.mirrors import Create, Delete
 from runtime.errors import ApiError, ConflictError, KubeError, NotFoundError
-from runtime.objects import Pod
+from runtime.objects import Node, Pod
 
 FIRST_PAUSE: Final = 0.2
 LAST_PAUSE: Final = 2.0
@@ -40,7 +43,8 @@ class StatusWriter:
     """Writes to the API server whenever it is told that something changed.
 
     `node_status` and `pod_status` make the bodies; the latter returns None for a pod that is not
-    known any more. `published` holds what the API server last took.
+    known any more. `mirror_due` says what to do about a mirror pod. `published` holds what the API
+    server last took.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class StatusWriter:
         *,
         node_status: Callable[[], Body],
         pod_status: Callable[[str], tuple[Pod, Body] | None],
+        mirror_due: Callable[[str], Create | Delete | None],
         journal: Journal,
         sync_period: float,
     ) -> None:
@@ -59,15 +64,18 @@ class StatusWriter:
         self._labels = labels
         self._node_status = node_status
         self._pod_status = pod_status
+        self._mirror_due = mirror_due
         self._journal = journal
         self._sync_period = sync_period
         self._wake = threading.Condition()
         self._node_due = True
         self._pods_due: dict[str, None] = {}
         self._removals: dict[str, Pod] = {}
+        self._mirrors_due: dict[str, None] = {}
+        self._node_uid = ""
         self._registered = False
         self._sent_node: Body = {}
-        self._sent_pods: dict[str, Body] = {}
+        self._sent_pods: dict[str, tuple[str, Body]] = {}
         self._away = False
         self._stopped = threading.Event()
 
@@ -86,6 +94,12 @@ class StatusWriter:
         """Look at a pod's status again."""
         with self._wake:
             self._pods_due[uid] = None
+            self._wake.notify()
+
+    def mirror_changed(self, key: str) -> None:
+        """Look again at what a mirror pod needs."""
+        with self._wake:
+            self._mirrors_due[key] = None
             self._wake.notify()
 
     def remove(self, pod: Pod) -> None:
@@ -122,7 +136,13 @@ class StatusWriter:
             self._wake.notify()
 
     def _anything(self) -> bool:
-        return bool(self._stopped.is_set() or self._node_due or self._pods_due or self._removals)
+        return bool(
+            self._stopped.is_set()
+            or self._node_due
+            or self._pods_due
+            or self._mirrors_due
+            or self._removals
+        )
 
     def _write(self) -> None:
         """Send what is due; what could not be sent stays due. Raises KubeError."""
@@ -133,6 +153,14 @@ class StatusWriter:
         except KubeError:
             self._node_due = True
             raise
+        for key in tuple(self._mirrors_due):
+            with self._wake:
+                self._mirrors_due.pop(key, None)
+            try:
+                self._write_mirror(key)
+            except KubeError:
+                self.mirror_changed(key)
+                raise
         for uid in tuple(self._pods_due):
             with self._wake:
                 self._pods_due.pop(uid, None)
@@ -164,10 +192,11 @@ class StatusWriter:
 
     def _register(self, client: NodeApi, status: Body) -> None:
         try:
-            client.post("/api/v1/nodes", node_body(self._name, self._labels, status))
+            made = client.post("/api/v1/nodes", node_body(self._name, self._labels, status))
         except ConflictError:
             labels = {**self._labels, HOSTNAME_LABEL: self._name}
-            client.patch(f"/api/v1/nodes/{self._name}", {"metadata": {"labels": labels}})
+            made = client.patch(f"/api/v1/nodes/{self._name}", {"metadata": {"labels": labels}})
+        self._node_uid = msgspec.json.decode(made, type=Node).metadata.uid
 
     def _write_pod(self, uid: str) -> None:
         found = self._pod_status(uid)
@@ -175,12 +204,29 @@ class StatusWriter:
             self._sent_pods.pop(uid, None)
             return
         pod, status = found
-        if self._client is None or self._sent_pods.get(uid) == status:
+        if self._client is None or self._sent_pods.get(uid) == (pod.metadata.uid, status):
             return
         # The UID makes the API server refuse the patch if another pod has the name by now.
-        body = {"metadata": {"uid": uid}, "status": status}
+        body = {"metadata": {"uid": pod.metadata.uid}, "status": status}
         if self._tell(lambda client: client.patch(f"{pod_path(pod)}/status", body)):
-            self._sent_pods[uid] = status
+            self._sent_pods[uid] = (pod.metadata.uid, status)
+
+    def _write_mirror(self, key: str) -> None:
+        due = self._mirror_due(key)
+        if isinstance(due, Delete):
+            self._delete(due.pod)
+        elif isinstance(due, Create):
+            meta = due.body["metadata"]
+            owner = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "name": self._name,
+                "uid": self._node_uid,
+                "controller": True,
+            }
+            body = {**due.body, "metadata": {**meta, "ownerReferences": [owner]}}
+            path = f"/api/v1/namespaces/{meta['namespace']}/pods"
+            self._tell(lambda client: client.post(path, body))
 
     def _delete(self, pod: Pod) -> None:
         options = {

@@ -1,8 +1,9 @@
 """The built-in profiles: how nodes are weighed, and how a set is chosen on the node.
 
-Weights are of scores on the scale 0 to 1 and count by their ratios. `training` takes the fastest
-machine and then the one that loses least; `inference` and `pack` protect what is left; `spread`
-keeps nodes empty.
+Weights are of scores on the scale 0 to 1 and count by their ratios. `gputopo`, the default, leaves
+little GPU unusable and hands out fast sets: docs/simulation.md shows both on a trace. `training`
+takes the fastest machine and then the one that loses least; `inference` and `pack` protect what is
+left; `spread` keeps nodes empty.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 _WEIGHTS: Final = {
+    "gputopo": (
+        (
+            ("fragmentation", 1.0),
+            ("balance", 1.0),
+            ("model_fit", 1.0),
+            ("link_quality", 1.0),
+            ("link_loss", 0.2),
+        ),
+        TRAINING,
+    ),
     "training": (
         (("link_quality", 6.0), ("link_loss", 3.0), ("packing", 1.0)),
         TRAINING,
@@ -36,10 +47,6 @@ _WEIGHTS: Final = {
     "inference": (
         (("link_loss", 6.0), ("packing", 3.0), ("link_quality", 1.0)),
         INFERENCE,
-    ),
-    "gputopo": (
-        (("fragmentation", 1.0), ("balance", 1.0), ("model_fit", 1.0)),
-        TRAINING,
     ),
     "pack": ((("link_loss", 5.0), ("packing", 5.0)), PACK),
     "spread": ((("spreading", 8.0), ("link_loss", 2.0)), SPREAD),
@@ -49,8 +56,14 @@ DEFAULT_PROFILE: Final = "gputopo"
 """What pods get that name no profile."""
 
 # Nodes whose totals differ by no more than rounding are equals, and kube-scheduler may decide
-# between them. More would let its random tie-breaks undo the packing.
+# between them. More would let its random tie-breaks undo the packing, and the default's scores
+# tell thousandths of a GPU apart.
 BUILT_IN: Final = {
-    name: Profile(name=name, weights=weights, tolerance=0.001, policy=policy)
+    name: Profile(
+        name=name,
+        weights=weights,
+        tolerance=0.0 if name == DEFAULT_PROFILE else 0.001,
+        policy=policy,
+    )
     for name, (weights, policy) in _WEIGHTS.items()
 }

@@ -51,7 +51,7 @@ class ClassTables:
     def __init__(self, mix: Mix) -> None:
         self.mix = mix
         self._tables: dict[TopologyClass, Tables] = {}
-        self._ceilings: dict[Hardware, float] = {}
+        self._ranges: dict[Hardware, tuple[float, float]] = {}
 
     def of(self, hardware: Hardware) -> Tables:
         """Return the tables of a machine's class; the first call builds them."""
@@ -67,18 +67,18 @@ class ClassTables:
             return float(tables.quality[members])
         return bus_bandwidth(hardware.links, members)
 
-    def ceiling(self, hardware: Hardware) -> float:
-        """Return the best bus bandwidth that any set of the machine has, in GB/s."""
-        found = self._ceilings.get(hardware)
+    def range(self, hardware: Hardware) -> tuple[float, float]:
+        """Return the worst and the best bus bandwidth that sets of the machine have, in GB/s."""
+        found = self._ranges.get(hardware)
         if found is None:
             tables = self.of(hardware)
-            # Machines too large for tables are switched throughout, so the whole is the best.
-            found = (
-                float(tables.quality.max())
-                if tables.exact
-                else bus_bandwidth(hardware.links, tables.everything)
-            )
-            self._ceilings[hardware] = found
+            if tables.exact:
+                several = tables.quality[tables.sizes > 1]
+                found = float(several.min(initial=np.inf)), float(several.max(initial=0.0))
+            else:
+                # Machines too large for tables are switched throughout: the whole is the best.
+                found = (bus_bandwidth(hardware.links, tables.everything),) * 2
+            self._ranges[hardware] = found
         return found
 
     def choose(
@@ -196,7 +196,7 @@ class SetTables:
         self._columns = columns
         # By the policy's identity: hashing its orders would cost more than the look-up saves.
         self._kept: OrderedDict[tuple[Demand, int], tuple[Policy, BestSets]] = OrderedDict()
-        self._ceilings: list[float] = []
+        self._ranges: list[tuple[float, float]] = []
 
     def best(self, demand: Demand, policy: Policy) -> BestSets:
         """Return the answers for a demand under a policy."""
@@ -222,8 +222,12 @@ class SetTables:
             allowed=among,
         )
 
-    def ceilings(self) -> FloatArray:
-        """Return each hardware number's best bus bandwidth in GB/s; UNKNOWN finds 0 at the end."""
-        for hardware in self._columns.hardware_list[len(self._ceilings) :]:
-            self._ceilings.append(self.tables.ceiling(hardware))
-        return np.array([*self._ceilings, 0.0])
+    def ranges(self) -> tuple[FloatArray, FloatArray]:
+        """Return each hardware number's worst and best bus bandwidth in GB/s.
+
+        UNKNOWN finds 0 at the end.
+        """
+        for hardware in self._columns.hardware_list[len(self._ranges) :]:
+            self._ranges.append(self.tables.range(hardware))
+        worst, best = zip(*self._ranges, (0.0, 0.0), strict=True)
+        return np.array(worst), np.array(best)

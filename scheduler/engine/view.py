@@ -175,7 +175,12 @@ class View:
     @cached_property
     def ceiling(self) -> FloatArray:
         """The best bus bandwidth that any set of the node's GPUs has when all are free, in GB/s."""
-        return self._sets.ceilings().take(self.hardware)
+        return self._sets.ranges()[1].take(self.hardware)
+
+    @cached_property
+    def floor(self) -> FloatArray:
+        """The worst bus bandwidth that any set of the node's GPUs has, in GB/s."""
+        return self._sets.ranges()[0].take(self.hardware)
 
     def pressure(self) -> FloatArray:
         """Return the part of the node's kind of GPUs that pods bound to models would take."""

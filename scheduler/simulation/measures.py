@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from scheduler.engine.arrays import FloatArray, IntArray
+from scheduler.engine.arrays import BoolArray, FloatArray, IntArray
 from scheduler.engine.waste import Workload
 from scheduler.simulation.cluster import Cluster
 from scheduler.simulation.placers import NOWHERE
@@ -20,20 +20,27 @@ FIRST_PERCENT: Final = 75
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A run's figures, in percent of all GPUs, by the arrived load in percent (75, 76, ...)."""
+    """A run's figures, in percent of all GPUs, by the arrived load in percent (75, 76, ...).
+
+    `bandwidth_gbs` is the mean predicted bus bandwidth of the tasks placed, by their number of
+    GPUs (2, 4, ...) and over all of them ("all"), in GB/s; empty where nodes have no links.
+    """
 
     unallocated_pct: dict[str, float]
     fragmented_pct: dict[str, float]
     failed: int
+    bandwidth_gbs: dict[str, float] = {}
 
 
-def measure(course: Course, cluster: Cluster, workload: Workload, upto: int) -> Outcome:
+def measure(
+    course: Course, cluster: Cluster, workload: Workload, upto: int, *, linked: bool = False
+) -> Outcome:
     """Average the figures over the arrivals whose arrived load rounds to the same percent.
 
     Where a cluster is so small that none does, the figure after the last arrival before stands,
     so that there is one for each percent from 75 to `upto`. `cluster` is the one that was
     replayed on, for its capacities; `workload` is what waste is measured against, FGD's own
-    whatever the policy.
+    whatever the policy. `linked` nodes have machines, and their sets a bandwidth.
     """
     asked = np.array([task.gpu_milli for task in course.tasks], np.float64)
     placed = course.rows != NOWHERE
@@ -47,7 +54,19 @@ def measure(course: Course, cluster: Cluster, workload: Workload, upto: int) -> 
         unallocated_pct=_average(percent, free, wanted),
         fragmented_pct=_average(percent, wasted, wanted),
         failed=int((~placed).sum()),
+        bandwidth_gbs=_average_bandwidth(course, placed) if linked else {},
     )
+
+
+def _average_bandwidth(course: Course, placed: BoolArray) -> dict[str, float]:
+    gpus = np.array([task.gpus for task in course.tasks], np.int64)
+    several = placed & (gpus > 1)
+    groups = {str(size): several & (gpus == size) for size in np.unique(gpus[several]).tolist()}
+    return {
+        name: round(float(course.bandwidth[chosen].mean()), 3)
+        for name, chosen in {**groups, "all": several}.items()
+        if chosen.any()
+    }
 
 
 def _waste_course(course: Course, cluster: Cluster, workload: Workload) -> FloatArray:
@@ -89,6 +108,7 @@ class MeanOutcome(msgspec.Struct, frozen=True):
     unallocated_pct: dict[str, float]
     fragmented_pct: dict[str, float]
     failed: float
+    bandwidth_gbs: dict[str, float] = {}
 
 
 def mean_outcome(outcomes: Sequence[Outcome]) -> MeanOutcome:
@@ -97,11 +117,12 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> MeanOutcome:
         unallocated_pct=_mean([outcome.unallocated_pct for outcome in outcomes]),
         fragmented_pct=_mean([outcome.fragmented_pct for outcome in outcomes]),
         failed=math.fsum(outcome.failed for outcome in outcomes) / len(outcomes),
+        bandwidth_gbs=_mean([outcome.bandwidth_gbs for outcome in outcomes]),
     )
 
 
 def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    keys = sorted({key for row in rows for key in row}, key=int)
+    keys = sorted({key for row in rows for key in row}, key=lambda key: (len(key), key))
     return {
         key: round(math.fsum(found) / len(found), 4)
         for key in keys

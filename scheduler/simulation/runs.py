@@ -43,4 +43,5 @@ def run_once(
     workload = target_workload(kinds, cluster.models)
     around = Surroundings(ordered, kinds, workload, cluster, Boards(machines), dice)
     course = replay(cluster, arrivals, make_placer(policy, around))
-    return measure(course, cluster, workload, round(100 * load))
+    upto = round(100 * load)
+    return measure(course, cluster, workload, upto, linked=machines is not None)

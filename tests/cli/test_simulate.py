@@ -65,6 +65,23 @@ def test_all_policies_are_an_object_of_objects(lists: list[str]) -> None:
     assert "gputopo" in names
 
 
+def test_links_give_sets_a_bandwidth(lists: list[str]) -> None:
+    """With machines behind the nodes, each run tells what its multi-GPU tasks got, by size."""
+    done = simulate(*lists, "--seeds", "1-1", "--links", "--json")
+    (run,) = json.loads(done.stdout)["runs"]
+    assert set(run["bandwidth_gbs"]) == {"2", "all"}
+    assert 0 < run["bandwidth_gbs"]["2"] < 1000
+
+
+def test_a_machine_may_be_named(lists: list[str]) -> None:
+    """`--machine` replaces the one behind a model: two of the GPUs of an H100 are faster."""
+    speeds = []
+    for words in (("--links",), ("--machine", "G2=hgx-h100-8x-ib")):
+        done = simulate(*lists, "--seeds", "1-1", "--json", *words)
+        speeds.append(json.loads(done.stdout)["mean"]["bandwidth_gbs"]["2"])
+    assert speeds[0] < speeds[1]
+
+
 def test_processes_do_not_change_the_figures(lists: list[str]) -> None:
     """Runs are the same in one process and in two."""
     figures = []
@@ -96,6 +113,9 @@ def test_the_table_compares_policies(lists: list[str], tmp_path: Path) -> None:
         (("--seeds", "x"), "gputopo: --seeds: 'x' is neither A-B nor one number\n"),
         (("--load", "nan"), "gputopo: --load: nan is not above 0 and at most 10\n"),
         (("--processes", "-1"), "gputopo: --processes: -1 is less than none\n"),
+        (("--machine", "G2"), "gputopo: --machine: 'G2' is not MODEL=NAME or MODEL/GPUS=NAME\n"),
+        (("--machine", "G2=nosuch"), "gputopo: "),
+        (("--machine", "G2=a30-4x-bridges"), "gputopo: --machine: a30-4x-bridges has 4 GPUs, "),
         (("--csv", "/nowhere/x.csv"), "gputopo: [Errno 2] No such file or directory: "),
         (("--nodes", "/nowhere/n.csv"), "gputopo: [Errno 2] No such file or directory: "),
     ],

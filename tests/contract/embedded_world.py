@@ -37,6 +37,8 @@ class EmbeddedWorld(ApiWorld):
             status_period=0.05,
             topology_policy=setup.topology_policy,
             numa_nodes=(0, 1),
+            static_pods=folder / "static",
+            file_period=0.05,
         )
         (folder / "static").mkdir()
         self._kubelet.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from scheduler.settings import ExtenderSettings
 from tests.e2e import components
 from tests.e2e.control_plane import ADMIN, ControlPlane
 from tests.e2e.rendering import (
@@ -48,17 +50,13 @@ def installed(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
     plane.kubectl("delete", "-k", str(DAEMONSET / "overlays" / name), "--timeout=60s")
 
 
-def render_with(component: str, folder: Path) -> list[Manifest]:
-    """Render the second scheduler's overlay with one more component, as an own overlay would."""
-    # kustomize takes relative paths only, so the copy is what it refers to.
-    shutil.copytree(DAEMONSET, folder / "daemonset")
-    own = folder / "own"
+def render_own(files: dict[str, str], folder: Path) -> list[Manifest]:
+    """Render an overlay of a user's own, in a folder beside a checkout called gputopo."""
+    shutil.copytree(DAEMONSET, folder / "gputopo" / "daemonset")
+    own = folder / "my-cluster"
     own.mkdir()
-    content = {
-        "resources": ["../daemonset/overlays/second-scheduler"],
-        "components": [f"../daemonset/components/{component}"],
-    }
-    (own / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    for name, text in files.items():
+        (own / name).write_text(text)
     return render_folder(own)
 
 
@@ -101,14 +99,27 @@ def test_the_mock_runs_on_any_node() -> None:
     ]
 
 
-def test_the_runtime_class_is_one_component_away(tmp_path: Path) -> None:
-    """It changes the plugin's pods, and nothing else."""
+def test_the_overlay_of_the_guide_does_what_it_says(tmp_path: Path) -> None:
+    """Its image, version, setting, toleration and runtime class arrive; all else is as before."""
+    guide = (DAEMONSET.parent / "docs" / "install.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r"```yaml\n# my-cluster/([\w.-]+)[^\n]*\n(.*?)```", guide, re.DOTALL))
+    assert files.keys() == {"kustomization.yaml", "extender.yaml"}
     plain = by_key(render_overlay("second-scheduler"))
-    changed = by_key(render_with("nvidia-runtime-class", tmp_path))
-    differing = [key for key in plain if plain[key] != changed[key]]
-    assert differing == [("DaemonSet", "gputopo-device-plugin")]
-    pod = changed["DaemonSet", "gputopo-device-plugin"]["spec"]["template"]["spec"]
-    assert pod["runtimeClassName"] == "nvidia"
+    rendered = render_own(files, tmp_path)
+    for item in rendered:
+        kubernetes_validate.validate(item, "1.36", strict=True)
+    changed = by_key(rendered)
+    assert {key for key in plain if plain[key] != changed[key]} == {
+        ("DaemonSet", "gputopo-device-plugin"),
+        ("Deployment", "gputopo-scheduler"),
+        ("ConfigMap", "gputopo-extender"),
+    }
+    settings = changed["ConfigMap", "gputopo-extender"]["data"]["extender.yaml"]
+    assert ExtenderSettings(**settings).default_profile == "pack"
+    plugin = changed["DaemonSet", "gputopo-device-plugin"]["spec"]["template"]["spec"]
+    assert plugin["runtimeClassName"] == "nvidia"
+    assert [one["key"] for one in plugin["tolerations"]] == ["nvidia.com/gpu", "reserved-for"]
+    assert plugin["containers"][0]["image"] == "registry.example.org/gputopo:0.1.0"
 
 
 def test_the_api_server_keeps_the_objects_as_they_are(plane: ControlPlane, installed: str) -> None:
