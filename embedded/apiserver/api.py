@@ -16,7 +16,8 @@ import msgspec
 from embedded.apiserver.binding import bind_pod, check_preconditions
 from embedded.apiserver.errors import already_exists, bad_request, not_found
 from embedded.apiserver.objects import merge_patch, prepare_new, prepare_update
-from embedded.apiserver.resources import PODS, Target
+from embedded.apiserver.priority import admit_priority
+from embedded.apiserver.resources import PODS, PRIORITY_CLASSES, Target
 from embedded.apiserver.selectors import compile_selectors
 from embedded.apiserver.store import Entry, Object, Store
 
@@ -62,6 +63,8 @@ class Api:
             made = prepare_new(
                 target, body, uid=self._uid(), now=self._now(), suffix=self._five_letters()
             )
+            if resource is PODS:
+                made = admit_priority(made, self._priority_class)
             name = made["metadata"]["name"]
             if self.store.get(resource.key, target.namespace, name):
                 raise already_exists(resource.plural, name)
@@ -113,6 +116,10 @@ class Api:
         with self.store.lock:
             bound = bind_pod(self.get(pod).object, binding, self._now())
             return self._keep(pod, bound, dry_run=dry_run)
+
+    def _priority_class(self, name: str) -> Object | None:
+        entry = self.store.get(PRIORITY_CLASSES.key, "", name)
+        return None if entry is None else entry.object
 
     def _settle(self, target: Target, old: Entry, made: Object, *, dry_run: bool) -> Entry:
         if made == old.object:

@@ -41,6 +41,16 @@ def bad_request(message: str) -> ApiRefusal:
     return ApiRefusal(400, "BadRequest", message)
 
 
+def forbidden(plural: str, name: str, why: str) -> ApiRefusal:
+    """403: an admission rule is broken."""
+    return ApiRefusal(
+        403,
+        "Forbidden",
+        f'{plural} "{name}" is forbidden: {why}',
+        {"name": name, "kind": plural},
+    )
+
+
 def not_found(plural: str, name: str) -> ApiRefusal:
     """404: no such object."""
     return ApiRefusal(

@@ -77,7 +77,16 @@ NEW_EVENTS = Resource(
 )
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", unconditional_update=False)
 
-RESOURCES = (NODES, PODS, NAMESPACES, EVENTS, NEW_EVENTS, LEASES)
+PRIORITY_CLASSES = Resource(
+    "scheduling.k8s.io",
+    "v1",
+    "priorityclasses",
+    "PriorityClass",
+    namespaced=False,
+    fields=("metadata.name",),
+)
+
+RESOURCES = (NODES, PODS, NAMESPACES, EVENTS, NEW_EVENTS, LEASES, PRIORITY_CLASSES)
 
 BINDINGS = "bindings"
 """The old way to bind: POST to the namespace's collection, the pod named by the Binding."""

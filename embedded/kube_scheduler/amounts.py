@@ -11,6 +11,10 @@ from runtime.quantity import parse_count, parse_milli
 Amounts = dict[str, int]
 PODS: Final = "pods"
 CPU: Final = "cpu"
+MEMORY: Final = "memory"
+
+_LEAST: Final = {CPU: 100, MEMORY: 200 << 20}
+"""What a pod that asks for nothing counts in scores, so that such pods spread too."""
 
 
 def read_amounts(quantities: Mapping[str, str | int | float] | None) -> Amounts:
@@ -36,14 +40,23 @@ def request_of(pod: Pod) -> Amounts:
     for container in pod.spec.init_containers or ():
         wanted = _wanted_by(container)
         if container.restart_policy == "Always":
-            _add(running, wanted)
+            add(running, wanted)
             _raise(highest, running)
         else:
             _raise(highest, _sum(running, wanted))
     for container in pod.spec.containers:
-        _add(running, _wanted_by(container))
+        add(running, _wanted_by(container))
     _raise(highest, running)
     return {**highest, PODS: 1}
+
+
+def scored(request: Amounts) -> Amounts:
+    """Return the CPU and memory that a request counts when nodes are rated.
+
+    >>> scored({"cpu": 1500, "nvidia.com/gpu": 4})
+    {'cpu': 1500, 'memory': 209715200}
+    """
+    return {name: request.get(name) or least for name, least in _LEAST.items()}
 
 
 def _wanted_by(container: Container) -> Amounts:
@@ -54,14 +67,15 @@ def _wanted_by(container: Container) -> Amounts:
     return {**read_amounts(resources.limits), **read_amounts(resources.requests)}
 
 
-def _add(total: Amounts, more: Amounts) -> None:
+def add(total: Amounts, more: Amounts, sign: int = 1) -> None:
+    """Add amounts to a total, or take them away with `sign` -1."""
     for name, amount in more.items():
-        total[name] = total.get(name, 0) + amount
+        total[name] = total.get(name, 0) + sign * amount
 
 
 def _sum(first: Amounts, second: Amounts) -> Amounts:
     total = dict(first)
-    _add(total, second)
+    add(total, second)
     return total
 
 

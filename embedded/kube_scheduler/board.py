@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from embedded.kube_scheduler.affinity import NO_AFFINITY, NodeAffinity, read_affinity
 from embedded.kube_scheduler.cache import ClusterCache, NodeInfo
 from embedded.kube_scheduler.queue import Backoff, SchedulingQueue
 from runtime.objects import Node, Pod
@@ -23,6 +24,7 @@ class WaitingPod(msgspec.Struct, frozen=True):
 
     pod: Pod
     whole: dict[str, Any]
+    affinity: NodeAffinity = NO_AFFINITY
 
 
 class Board:
@@ -94,6 +96,7 @@ class Board:
         """Take a pod's newest object; one that does not read is left out."""
         try:
             pod = msgspec.convert(whole, Pod)
+            affinity = read_affinity(whole)
         except msgspec.ValidationError:
             return
         uid = pod.metadata.uid
@@ -106,7 +109,7 @@ class Board:
             elif pod.metadata.deletion_timestamp:
                 self._drop(uid)
             elif pod.spec.scheduler_name == self.scheduler_name:
-                self.waiting[uid] = WaitingPod(pod, whole)
+                self.waiting[uid] = WaitingPod(pod, whole, affinity)
                 self._queue.add(uid, pod.spec.priority or 0)
             self.changed.notify_all()
 

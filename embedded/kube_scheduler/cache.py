@@ -6,7 +6,7 @@ is chosen until its binding is seen by watch, or fails and the pod is forgotten.
 
 from __future__ import annotations
 
-from embedded.kube_scheduler.amounts import Amounts, read_amounts, request_of
+from embedded.kube_scheduler.amounts import Amounts, add, read_amounts, request_of, scored
 from runtime.objects import Node, Pod
 
 
@@ -18,6 +18,7 @@ class NodeInfo:
         self.node: Node | None = None
         self.allocatable: Amounts = {}
         self.requested: Amounts = {}
+        self.scored: Amounts = {}
         self.requests: dict[str, Amounts] = {}
 
     def update(self, node: Node | None) -> None:
@@ -29,13 +30,15 @@ class NodeInfo:
         """Count a pod; counting it again changes nothing."""
         if uid not in self.requests:
             self.requests[uid] = request
-            for name, amount in request.items():
-                self.requested[name] = self.requested.get(name, 0) + amount
+            add(self.requested, request)
+            add(self.scored, scored(request))
 
     def remove(self, uid: str) -> None:
         """Uncount a pod."""
-        for name, amount in self.requests.pop(uid, {}).items():
-            self.requested[name] -= amount
+        request = self.requests.pop(uid, None)
+        if request is not None:
+            add(self.requested, request, -1)
+            add(self.scored, scored(request), -1)
 
     def left(self, name: str) -> int:
         """Return allocatable minus requested; negative when devices in use went unhealthy."""

@@ -1,4 +1,4 @@
-"""kube-scheduler's own filters, as far as the pods of a demo use them, and its choice. Pure.
+"""kube-scheduler's own filters, as far as the pods of a demo use them. Pure.
 
 The texts are kube-scheduler's, so that `kubectl describe` reads as people know it.
 """
@@ -6,17 +6,19 @@ The texts are kube-scheduler's, so that `kubectl describe` reads as people know 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 
-from embedded.kube_scheduler.amounts import CPU, PODS, Amounts
+from embedded.kube_scheduler.affinity import NO_AFFINITY, NodeAffinity
+from embedded.kube_scheduler.amounts import PODS, Amounts
 from embedded.kube_scheduler.cache import NodeInfo
 from runtime.objects import Node, Pod, Taint, Toleration
 
 _REFUSING_EFFECTS = ("NoSchedule", "NoExecute")
 
 
-def refuse_node(info: NodeInfo, pod: Pod, request: Amounts) -> str | None:
+def refuse_node(
+    info: NodeInfo, pod: Pod, request: Amounts, affinity: NodeAffinity = NO_AFFINITY
+) -> str | None:
     """Return why the node cannot take the pod, None if it can."""
     node = info.node
     if node is None:
@@ -29,7 +31,9 @@ def refuse_node(info: NodeInfo, pod: Pod, request: Amounts) -> str | None:
         if taint.effect in _REFUSING_EFFECTS and not tolerates(pod, taint):
             return f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}"
     labels = node.metadata.labels or {}
-    if any(labels.get(key) != value for key, value in (pod.spec.node_selector or {}).items()):
+    selector = pod.spec.node_selector or {}
+    selected = all(labels.get(key) == value for key, value in selector.items())
+    if not selected or not affinity.allows(node):
         return "node(s) didn't match Pod's node affinity/selector"
     for name, amount in sorted(request.items()):
         if amount > 0 and info.left(name) < amount:
@@ -55,24 +59,6 @@ def _covers(toleration: Toleration, taint: Taint) -> bool:
     if toleration.operator == "Exists":
         return toleration.key in ("", None, taint.key)
     return toleration.key == taint.key and (toleration.value or "") == (taint.value or "")
-
-
-def choose_node(infos: Iterable[NodeInfo], request: Amounts) -> str:
-    """Return the node that would be least allocated with the pod on it; ties go to the first name.
-
-    As NodeResourcesFit's LeastAllocated: the mean share that stays free of what the pod asks for.
-    """
-
-    def rank(info: NodeInfo) -> tuple[Fraction, str]:
-        asked = [name for name in request if name != PODS] or [CPU]
-        free = [
-            Fraction(info.left(name) - request.get(name, 0), info.allocatable[name])
-            for name in asked
-            if info.allocatable.get(name)
-        ]
-        return (-sum(free, Fraction(0)) / max(len(free), 1), info.name)
-
-    return min(rank(info) for info in infos)[1]
 
 
 def describe_refusal(total: int, reasons: Mapping[str, str] | Sequence[str]) -> str:

@@ -20,12 +20,14 @@ import structlog
 from embedded.kube_scheduler.amounts import request_of
 from embedded.kube_scheduler.board import Board, WaitingPod
 from embedded.kube_scheduler.cache import NodeInfo
+from embedded.kube_scheduler.election import Election
 from embedded.kube_scheduler.extender import Extender, ExtenderError
-from embedded.kube_scheduler.filters import choose_node, describe_refusal, refuse_node
+from embedded.kube_scheduler.filters import describe_refusal, refuse_node
 from embedded.kube_scheduler.queue import Backoff
+from embedded.kube_scheduler.scores import choose_node
 from runtime.errors import KubeError
 from runtime.kube import KubeClient
-from runtime.objects import Node
+from runtime.objects import Node, Pod
 from runtime.reflector import Reflector
 
 _log = structlog.get_logger("kube-scheduler")
@@ -33,20 +35,26 @@ _log = structlog.get_logger("kube-scheduler")
 # kube-scheduler binds in a goroutine each; 16 threads are more than 12 nodes ever fill.
 _BINDERS: Final = 16
 _STATUS_TIMEOUT: Final = 5.0
+_EVENTS: Final = "/apis/events.k8s.io/v1/namespaces/{}/events"
 # A pod that waits may be looked at again at most this often (seconds); kube-scheduler's 1 to 10.
 DEFAULT_BACKOFF: Final = Backoff(initial=0.25, maximum=2.0)
 
 
 class Scheduler:
-    """The scheduler of an embedded cluster, over its API server and the extender."""
+    """The scheduler of an embedded cluster, over its API server and the extender.
+
+    `extender` None places pods with GPUs as any others, which a stock kube-scheduler does. With
+    an `election` it works while it leads, and ends when it has lost its Lease.
+    """
 
     def __init__(
         self,
         client: KubeClient,
-        extender: Extender,
+        extender: Extender | None,
         *,
         resource: str,
         scheduler_name: str,
+        election: Election | None = None,
         backoff: Backoff = DEFAULT_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,12 +81,16 @@ class Scheduler:
         self._binders = ThreadPoolExecutor(_BINDERS, thread_name_prefix="binder")
         self._binding = 0
         self._written: dict[str, str] = {}
+        self._election = election
+        self._leads = threading.Event()
+        self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (
                 ("kube-scheduler nodes", self._nodes.run),
                 ("kube-scheduler pods", self._pods.run),
                 ("kube-scheduler loop", self._loop),
+                ("kube-scheduler election", self._lead),
             )
         ]
 
@@ -89,13 +101,39 @@ class Scheduler:
 
     def stop(self) -> None:
         """End the loop and the watches; binds under way are finished."""
+        self._end()
+        self._binders.shutdown(wait=True, cancel_futures=True)
+        if self._election is not None:
+            self._election.resign()
+        if self._extender is not None:
+            self._extender.close()
+
+    def kill(self) -> None:
+        """End as a killed process does: nothing more is written, and the Lease stays."""
+        self._end()
+        self._binders.shutdown(wait=False, cancel_futures=True)
+        if self._extender is not None:
+            self._extender.close()
+
+    def _end(self) -> None:
         self.board.close()
+        self._stopping.set()
         self._pods.stop()
         self._nodes.stop()
         for thread in self._threads:
             thread.join(10)
-        self._binders.shutdown(wait=True, cancel_futures=True)
-        self._extender.close()
+
+    def _lead(self) -> None:
+        """Let the loop begin when this scheduler leads, and end it when it no longer does."""
+        if self._election is None:
+            self._leads.set()
+        elif self._election.win(self._stopping):
+            self._leads.set()
+            self._election.keep(self._stopping)
+            if not self._stopping.is_set():
+                # The real process exits: what it knew of its binds is nobody's any more.
+                _log.error("lost the lease")
+                self.board.close()
 
     @property
     def idle(self) -> bool:
@@ -112,7 +150,8 @@ class Scheduler:
 
     def _loop(self) -> None:
         # The first decision must not be made on half of the cluster.
-        while not (self._nodes.synced.wait(0.1) and self._pods.synced.wait(0.1)):
+        events = self._leads, self._nodes.synced, self._pods.synced
+        while not all(event.wait(0.1) for event in events):
             if self.board.closed:
                 return
         while (turn := self.board.take()) is not None:
@@ -129,14 +168,14 @@ class Scheduler:
         feasible: dict[str, NodeInfo] = {}
         with self.board.changed:
             for info in nodes:
-                reason = refuse_node(info, pod, request)
+                reason = refuse_node(info, pod, request, waiting.affinity)
                 if reason is None:
                     feasible[info.name] = info
                 else:
                     reasons[info.name] = reason
-        extended = request.get(self._resource, 0) > 0
-        if extended and feasible:
-            answer = self._extender.filter(waiting.whole, list(feasible))
+        extender = self._extender if request.get(self._resource, 0) > 0 else None
+        if extender is not None and feasible:
+            answer = extender.filter(waiting.whole, list(feasible))
             accepted = set(answer.node_names or ())
             refusals = answer.refusals()
             for name in set(feasible) - accepted:
@@ -146,16 +185,16 @@ class Scheduler:
             self._refuse(waiting, describe_refusal(len(nodes), reasons))
             return
         with self.board.changed:
-            node = choose_node(feasible.values(), request)
+            node = choose_node(feasible.values(), pod, request, waiting.affinity)
             self.board.cache.assume(pod.metadata.uid, node, request)
             self._binding += 1
-        self._binders.submit(self._bind, waiting, node, extended)
+        self._binders.submit(self._bind, waiting, node, extender)
 
-    def _bind(self, waiting: WaitingPod, node: str, extended: bool) -> None:
+    def _bind(self, waiting: WaitingPod, node: str, extender: Extender | None) -> None:
         meta = waiting.pod.metadata
         try:
-            if extended:
-                self._extender.bind(meta.namespace, meta.name, meta.uid, node)
+            if extender is not None:
+                extender.bind(meta.namespace, meta.name, meta.uid, node)
             else:
                 self._client.post(
                     f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/binding",
@@ -181,7 +220,7 @@ class Scheduler:
         """Write PodScheduled=False if it says something new: each write is an event to others."""
         meta = waiting.pod.metadata
         said = f"{reason}: {text}"
-        if self._written.get(meta.uid) == said:
+        if self.board.closed or self._written.get(meta.uid) == said:
             return
         condition = {
             "type": "PodScheduled",
@@ -198,6 +237,7 @@ class Scheduler:
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         try:
             self._client.patch(path, body, timeout=_STATUS_TIMEOUT)
+            self._client.post(_EVENTS.format(meta.namespace), failed_scheduling(waiting.pod, text))
         except KubeError as error:
             _log.info("condition not written", pod=waiting.pod.key, error=str(error))
         else:
@@ -246,6 +286,24 @@ class _NodeSink:
 def _uid(whole: dict[str, Any]) -> str:
     meta = whole.get("metadata")
     return str(meta.get("uid", "")) if isinstance(meta, dict) else ""
+
+
+def failed_scheduling(pod: Pod, note: str) -> dict[str, Any]:
+    """Return the event that tells a pod's author why it waits."""
+    meta = pod.metadata
+    about = {"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}
+    return {
+        "metadata": {"generateName": f"{meta.name}.", "namespace": meta.namespace},
+        "eventTime": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": pod.spec.scheduler_name or "",
+        "reportingInstance": "embedded",
+        "action": "Scheduling",
+        "reason": "FailedScheduling",
+        "type": "Warning",
+        "regarding": about,
+        # The API server takes no longer ones.
+        "note": note[:1024],
+    }
 
 
 def _default_binding(waiting: WaitingPod, node: str) -> dict[str, Any]:

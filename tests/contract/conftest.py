@@ -11,6 +11,8 @@ from typing import Final
 
 import pytest
 
+from tests.contract.cluster import Cluster
+from tests.contract.embedded_cluster import EmbeddedCluster
 from tests.contract.embedded_world import EmbeddedWorld
 from tests.contract.table import Outcome, draw
 from tests.contract.world import Setup, World
@@ -100,6 +102,25 @@ def world(node: World) -> Iterator[World]:
     """Return the node, as good as new; it is cleared after each case, whatever became of it."""
     yield node
     node.clear()
+
+
+@pytest.fixture(scope="module")
+def nodes(kind: str) -> Iterator[Cluster]:
+    """Return a cluster whose nodes are up and whose schedulers have a leader."""
+    made: Cluster = EmbeddedCluster()
+    try:
+        made.start()
+        made.settle()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def cluster(nodes: Cluster) -> Iterator[Cluster]:
+    """Return the cluster, as good as new; it is cleared after each case, whatever became of it."""
+    yield nodes
+    nodes.settle()
 
 
 def _with_real(config: pytest.Config) -> bool:

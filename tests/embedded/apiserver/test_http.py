@@ -110,7 +110,7 @@ def test_discovery_names_what_is_served(server: ApiServer) -> None:
     """Clients that look around find groups, versions and resources."""
     assert ask(server, "GET", "/api")[1]["versions"] == ["v1"]
     groups = {group["name"] for group in ask(server, "GET", "/apis")[1]["groups"]}
-    assert groups == {"coordination.k8s.io", "events.k8s.io"}
+    assert groups == {"coordination.k8s.io", "events.k8s.io", "scheduling.k8s.io"}
     names = {r["name"] for r in ask(server, "GET", "/api/v1")[1]["resources"]}
     assert {"nodes", "nodes/status", "pods", "pods/binding", "events"} <= names
     assert ask(server, "GET", "/version")[1]["major"] == "1"

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from embedded.kube_scheduler.affinity import NO_AFFINITY
 from embedded.kube_scheduler.amounts import request_of
 from embedded.kube_scheduler.cache import ClusterCache
-from embedded.kube_scheduler.filters import choose_node, describe_refusal, refuse_node
+from embedded.kube_scheduler.filters import describe_refusal, refuse_node
+from embedded.kube_scheduler.scores import choose_node
 from runtime.objects import Node, Pod
 
 GPU = "nvidia.com/gpu"
@@ -149,9 +151,9 @@ def test_the_least_allocated_node_wins_and_ties_go_by_name() -> None:
     """The choice among equals is the same every time."""
     cache = cache_of(node("n2"), node("n1"), node("n3"))
     request = request_of(pod("9"))
-    assert choose_node(cache.nodes(), request) == "n1"
+    assert choose_node(cache.nodes(), pod("9"), request, NO_AFFINITY) == "n1"
     cache.set_pod(pod("1", 1, on="n1"))
-    assert choose_node(cache.nodes(), request) == "n2"
+    assert choose_node(cache.nodes(), pod("9"), request, NO_AFFINITY) == "n2"
 
 
 def test_a_refusal_counts_reasons_in_a_fixed_order() -> None:
