@@ -323,7 +323,8 @@ def _manifest(pod: PodPlan) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "schedulerName": pod.scheduler,
         "containers": [_container(*each) for each in pod.gpus.items()],
-        "initContainers": [_container(*each) for each in pod.init.items()],
+        # A runtime that starts nothing ends `true` at once.
+        "initContainers": [{**_container(*each), "command": ["true"]} for each in pod.init.items()],
         "tolerations": [{"key": key, "operator": "Exists"} for key in pod.tolerates],
         # 0 would take a pod from the API server before its containers have ended.
         "terminationGracePeriodSeconds": 1,
