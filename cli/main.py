@@ -15,6 +15,10 @@ COMMANDS: Final = {
     "topo": ("cli.topo", "Discover a machine through NVML and print its matrix."),
     "allocate": ("cli.allocate", "The GPU set that would be chosen on a machine."),
     "simulate": ("cli.simulate", "A trace replayed under the published protocol, by policy."),
+    "mock-nvml": (
+        "cli.mock_nvml",
+        "A machine as libnvidia-ml.so.1, for processes of any language.",
+    ),
     "device-plugin": ("cli.device_plugin", "The per-node daemon."),
     "extender": ("cli.extender", "The scheduler's daemon beside kube-scheduler."),
 }

@@ -14,11 +14,12 @@ from topology.errors import TopologyError
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn the errors that bad input causes into one line and exit code 2."""
+def one_line_errors(*others: type[Exception]) -> Iterator[None]:
+    """Turn the errors that bad input causes, and `others`, into one line and exit code 2."""
+    expected: tuple[type[Exception], ...] = (TopologyError, SettingsError, OSError, *others)
     try:
         yield
-    except (TopologyError, SettingsError, OSError) as error:
+    except expected as error:
         print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
 

@@ -1,6 +1,7 @@
 """What can be wrong with a mock.
 
 MockError(Exception)
+├── BuildError              the shared library cannot be compiled
 ├── FaultError(ValueError)  a scripted fault breaks the format: source and place
 └── NvmlStatusError         a C function ends with a code of NVML
 """
@@ -10,6 +11,10 @@ from __future__ import annotations
 
 class MockError(Exception):
     """The root of this package's errors."""
+
+
+class BuildError(MockError):
+    """The shared library cannot be compiled: no compiler, or its complaint."""
 
 
 class FaultError(MockError, ValueError):

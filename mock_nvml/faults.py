@@ -73,6 +73,49 @@ class LinkDown(
     link: int | None = None
 
 
+class LinkUp(
+    msgspec.Struct, frozen=True, tag="link-up", tag_field="kind", forbid_unknown_fields=True
+):
+    """An NVLink comes up again on both ends; all that the board has if `link` is None."""
+
+    gpu: int
+    at: float = 0.0
+    link: int | None = None
+
+
+class Thermal(
+    msgspec.Struct, frozen=True, tag="thermal", tag_field="kind", forbid_unknown_fields=True
+):
+    """The GPU has a temperature; from its slowdown threshold on its clocks are held down."""
+
+    gpu: int
+    celsius: int
+    at: float = 0.0
+
+
+class Remap(msgspec.Struct, frozen=True, tag="remap", tag_field="kind", forbid_unknown_fields=True):
+    """Rows of memory wait for a reset to be remapped, or there is no spare row left."""
+
+    gpu: int
+    at: float = 0.0
+    pending: bool = True
+    failed: bool = False
+
+
+class Driver(
+    msgspec.Struct, frozen=True, tag="driver", tag_field="kind", forbid_unknown_fields=True
+):
+    """The driver is unloaded, or loaded anew, perhaps in another version.
+
+    What was initialised before ends. A process that has loaded the library of another version
+    cannot initialise any more (LIB_RM_VERSION_MISMATCH); one that starts later can.
+    """
+
+    at: float = 0.0
+    loaded: bool = True
+    version: str | None = None
+
+
 class Partition(
     msgspec.Struct, frozen=True, tag="mig", tag_field="kind", forbid_unknown_fields=True
 ):
@@ -121,7 +164,21 @@ class Recover(
     gpu: int | None = None
 
 
-Fault = Xid | Ecc | Lost | Removed | LinkDown | Partition | FailingCall | SlowCall | Recover
+Fault = (
+    Xid
+    | Ecc
+    | Lost
+    | Removed
+    | LinkDown
+    | LinkUp
+    | Thermal
+    | Remap
+    | Driver
+    | Partition
+    | FailingCall
+    | SlowCall
+    | Recover
+)
 KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(Fault))
 
 
@@ -138,7 +195,7 @@ def parse_fault(entry: object, source: str, place: str, machine: Machine) -> Fau
     except msgspec.ValidationError as error:
         problem, _, inner = str(error).partition(" - at `$")
         raise FaultError(source, place + inner.rstrip("`"), problem) from None
-    if fault.gpu is not None and not 0 <= fault.gpu < gpus:
+    if not isinstance(fault, Driver) and fault.gpu is not None and not 0 <= fault.gpu < gpus:
         raise FaultError(
             source, f"{place}.gpu", f"{fault.gpu}: the machine has GPU 0 to {gpus - 1}"
         )

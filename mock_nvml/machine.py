@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import pynvml
 
+from mock_nvml.client import Client
 from mock_nvml.errors import FaultError
 from mock_nvml.faults import Fault, check_partition, parse_fault
 from mock_nvml.library import Library
@@ -38,7 +39,8 @@ class MockNvml:
                 raise FaultError(machine.name, f"gpus[{gpu.index}].mig", problem)
         self.machine = machine
         self.state = MachineState(machine, seed, hide_switches=hide_switches)
-        self.library = Library(self.state, missing)
+        self.client = Client(self.state)
+        self.library = Library(self.client, missing)
         self._before: Any = None
         self._installed = False
 

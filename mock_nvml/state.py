@@ -7,50 +7,55 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from functools import singledispatchmethod
+from typing import TYPE_CHECKING, Final
 
 import pynvml
 
-from mock_nvml.errors import NvmlStatusError
 from mock_nvml.faults import (
+    Driver,
     Ecc,
     FailingCall,
     Fault,
     LinkDown,
+    LinkUp,
     Lost,
     Partition,
     Recover,
+    Remap,
     Removed,
     SlowCall,
+    Thermal,
     Xid,
     code_of,
 )
-from mock_nvml.layout import Layout, island_of, lay_out
+from mock_nvml.layout import Layout, lay_out
 from mock_nvml.mig import MigState, uuid_text
 from mock_nvml.mig_profiles import geometry_of, named_profiles
 from mock_nvml.products import Product, find_product
+from mock_nvml.wiring import LinkState, connect
 from topology.machines import Machine, MachineGpu
+
+if TYPE_CHECKING:
+    from mock_nvml.client import Client
 
 WHOLE_GPU: Final = 0xFFFFFFFF
 """Instance ids in an event that belongs to no MIG instance."""
+
+DRIVER_VERSION: Final = "580.95.05"
+IDLE_CELSIUS: Final = 34
 
 _FELL_OFF_THE_BUS: Final = 79
 
 
 @dataclass
-class LinkState:
-    """One NVLink of a GPU: where it goes and whether it is up.
+class DriverState:
+    """The kernel's driver. `loads` counts how often it was loaded."""
 
-    `peer` is the far GPU's position and its link number, None towards a switch. `remote_pci` is ""
-    where a hypervisor hides the far end.
-    """
-
-    active: bool = False
-    peer: tuple[int, int] | None = None
-    remote_pci: str = ""
-    remote_type: int = pynvml.NVML_NVLINK_DEVICE_TYPE_UNKNOWN
+    version: str = DRIVER_VERSION
+    loaded: bool = True
+    loads: int = 0
 
 
 @dataclass
@@ -67,6 +72,9 @@ class GpuState:
     lost: bool = False
     removed: bool = False
     answers: frozenset[str] = frozenset()
+    celsius: int = IDLE_CELSIUS
+    remap_pending: bool = False
+    remap_failed: bool = False
     single_bit_errors: int = 0
     double_bit_errors: int = 0
 
@@ -80,14 +88,6 @@ class EventState:
     data: int
     gpu_instance: int = WHOLE_GPU
     compute_instance: int = WHOLE_GPU
-
-
-@dataclass(eq=False)
-class EventSetState:
-    """An event set, equal to itself only: what is watched, and what has happened since."""
-
-    masks: dict[int, int] = field(default_factory=dict)
-    pending: deque[EventState] = field(default_factory=deque)
 
 
 @dataclass
@@ -109,16 +109,12 @@ class MachineState:
         self.machine = machine
         self.layout: Layout = lay_out(machine)
         self.changed = threading.Condition()
-        self.references = 0
-        self.generation = 0
-        """Counts initialisations; handles of an earlier one are void."""
-        self.enumerated: tuple[int, ...] = ()
-        """Positions in the order of NVML's index, as of the last initialisation."""
-        self.event_sets: dict[int, EventSetState] = {}
-        self._next_event_set = 1
+        self.driver = DriverState()
+        self._clients: list[Client] = []
         self._call_faults: list[_CallFault] = []
         self._hide_switches = hide_switches
         product = find_product(machine.model)
+        links = connect(machine, self.layout, hide_switches=hide_switches)
         take_number = itertools.count(1).__next__
         self.gpus = tuple(
             GpuState(
@@ -127,121 +123,52 @@ class MachineState:
                 uuid=gpu_uuid(seed, at),
                 pci=self.layout.gpus[at].pci,
                 product=product,
-                links=[LinkState() for _ in range(machine.nvlink.links_per_gpu)],
+                links=links[at],
                 mig=MigState(geometry_of(product), f"mig/{seed}/{at}", take_number),
             )
             for at, gpu in enumerate(machine.gpus)
         )
         # A multi-node fabric joins machines: its uuid is that of the kind, not of the node.
         self.cluster_uuid = bytes.fromhex(uuid_text(f"fabric/{machine.name}").replace("-", ""))
-        self._connect()
         for gpu in self.gpus:
             if gpu.told.mig is not None:
                 self.apply(Partition(gpu=gpu.position, profiles=gpu.told.mig))
 
-    def _connect(self) -> None:
-        """Set every link as the machine description says."""
-        for gpu in self.gpus:
-            gpu.links[:] = [LinkState() for _ in gpu.links]
-        if self.machine.nvlink.nvswitch:
-            self._connect_switches()
-        else:
-            self._connect_pairs()
-
-    def _connect_pairs(self) -> None:
-        free = [0] * len(self.gpus)
-        for a, row in enumerate(self.machine.nvlinks):
-            for b in range(a + 1, len(row)):
-                for _ in range(row[b]):
-                    for mine, theirs in ((a, b), (b, a)):
-                        self.gpus[mine].links[free[mine]] = LinkState(
-                            active=True,
-                            peer=(theirs, free[theirs]),
-                            remote_pci=self.gpus[theirs].pci,
-                            remote_type=pynvml.NVML_NVLINK_DEVICE_TYPE_GPU,
-                        )
-                    free[a] += 1
-                    free[b] += 1
-
-    def _connect_switches(self) -> None:
-        per_switch = self.layout.links_per_switch
-        islands = island_of(self.machine)
-        for gpu, island in zip(self.gpus, islands, strict=True):
-            if island < 0:
-                continue
-            first = island * len(per_switch)
-            ends = [first + at for at, links in enumerate(per_switch) for _ in range(links)]
-            active = self.machine.active_links[gpu.position]
-            for number, end in enumerate(ends):
-                gpu.links[number] = LinkState(
-                    active=number < active,
-                    remote_pci="" if self._hide_switches else self.layout.switches[end].pci,
-                    remote_type=pynvml.NVML_NVLINK_DEVICE_TYPE_UNKNOWN
-                    if self._hide_switches
-                    else pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH,
-                )
-
-    def initialise(self) -> None:
-        """Count a user; the first one numbers the GPUs that are there, as the description does."""
-        if self.references == 0:
-            self.generation += 1
-            present = (gpu for gpu in self.gpus if not gpu.removed)
-            self.enumerated = tuple(gpu.position for gpu in present)
-        self.references += 1
-
-    def shut_down(self) -> None:
-        """Uncount a user; with the last one handles and event sets end."""
-        if self.references == 0:
-            raise NvmlStatusError(pynvml.NVML_ERROR_UNINITIALIZED)
-        self.references -= 1
-        if self.references == 0:
-            self.event_sets.clear()
-            self.changed.notify_all()
-
-    def make_event_set(self) -> int:
-        """Return the number of a new event set."""
-        number, self._next_event_set = self._next_event_set, self._next_event_set + 1
-        self.event_sets[number] = EventSetState()
-        return number
-
     def post(self, event: EventState) -> None:
         """Hand an event to the sets that watch for it now; nobody gets it later."""
-        for watching in self.event_sets.values():
-            if watching.masks.get(event.position, 0) & event.type:
-                watching.pending.append(event)
+        for client in self._clients:
+            client.hear(event)
         self.changed.notify_all()
+
+    def join(self, client: Client) -> None:
+        """Let a process hear of events."""
+        with self.changed:
+            self._clients.append(client)
+
+    def leave(self, client: Client) -> None:
+        """Forget a process: its waiters go home."""
+        with self.changed:
+            self._clients.remove(client)
+            client.event_sets.clear()
+            self.changed.notify_all()
+
+    def report_mig_change(self, gpu: GpuState) -> None:
+        """Tell who watches for it that a GPU is cut otherwise now."""
+        event = EventState(position=gpu.position, type=pynvml.nvmlEventMigConfigChange, data=0)
+        self.post(event)
 
     def apply(self, fault: Fault) -> None:
         """Let a fault happen."""
         with self.changed:
-            match fault:
-                case Xid():
-                    self._report_xid(fault)
-                case Ecc():
-                    self._count_errors(fault)
-                case Lost():
-                    self._lose(fault)
-                case Removed():
-                    self.gpus[fault.gpu].lost = self.gpus[fault.gpu].removed = True
-                case LinkDown():
-                    self._take_down(fault)
-                case Partition():
-                    self._partition(fault)
-                case FailingCall():
-                    self._call_faults.append(_CallFault(fault, left=fault.times))
-                case SlowCall():
-                    self._call_faults.append(_CallFault(fault))
-                case Recover():
-                    self._recover(fault.gpu)
+            self._befall(fault)
             self.changed.notify_all()
 
-    def _lose(self, fault: Lost) -> None:
-        if fault.event:
-            self._report_xid(Xid(gpu=fault.gpu, xid=_FELL_OFF_THE_BUS))
-        self.gpus[fault.gpu].lost = True
-        self.gpus[fault.gpu].answers = frozenset(fault.answers)
+    @singledispatchmethod
+    def _befall(self, fault: Fault) -> None:
+        raise NotImplementedError(fault)
 
-    def _report_xid(self, fault: Xid) -> None:
+    @_befall.register
+    def _(self, fault: Xid) -> None:
         self.post(
             EventState(
                 position=fault.gpu,
@@ -254,7 +181,8 @@ class MachineState:
             )
         )
 
-    def _count_errors(self, fault: Ecc) -> None:
+    @_befall.register
+    def _(self, fault: Ecc) -> None:
         if fault.double:
             self.gpus[fault.gpu].double_bit_errors += fault.count
             kind = pynvml.nvmlEventTypeDoubleBitEccError
@@ -263,21 +191,49 @@ class MachineState:
             kind = pynvml.nvmlEventTypeSingleBitEccError
         self.post(EventState(position=fault.gpu, type=kind, data=0))
 
-    def _take_down(self, fault: LinkDown) -> None:
-        links = self.gpus[fault.gpu].links
-        for number, link in enumerate(links):
+    @_befall.register
+    def _(self, fault: Lost) -> None:
+        if fault.event:
+            self._befall(Xid(gpu=fault.gpu, xid=_FELL_OFF_THE_BUS))
+        self.gpus[fault.gpu].lost = True
+        self.gpus[fault.gpu].answers = frozenset(fault.answers)
+
+    @_befall.register
+    def _(self, fault: Removed) -> None:
+        self.gpus[fault.gpu].lost = self.gpus[fault.gpu].removed = True
+
+    @_befall.register
+    def _(self, fault: LinkDown) -> None:
+        for number, link in enumerate(self.gpus[fault.gpu].links):
             if fault.link in (None, number):
                 link.active = False
                 if link.peer is not None:
                     there, far = link.peer
                     self.gpus[there].links[far].active = False
 
-    def report_mig_change(self, gpu: GpuState) -> None:
-        """Tell who watches for it that a GPU is cut otherwise now."""
-        event = EventState(position=gpu.position, type=pynvml.nvmlEventMigConfigChange, data=0)
-        self.post(event)
+    @_befall.register
+    def _(self, fault: LinkUp) -> None:
+        self._restore_links(fault.gpu, fault.link)
 
-    def _partition(self, fault: Partition) -> None:
+    @_befall.register
+    def _(self, fault: Thermal) -> None:
+        self.gpus[fault.gpu].celsius = fault.celsius
+
+    @_befall.register
+    def _(self, fault: Remap) -> None:
+        self.gpus[fault.gpu].remap_pending = fault.pending
+        self.gpus[fault.gpu].remap_failed = fault.failed
+
+    @_befall.register
+    def _(self, fault: Driver) -> None:
+        self.driver.loaded = fault.loaded
+        self.driver.loads += fault.loaded
+        self.driver.version = fault.version or self.driver.version
+        for client in self._clients:
+            client.event_sets.clear()
+
+    @_befall.register
+    def _(self, fault: Partition) -> None:
         gpu = self.gpus[fault.gpu]
         known = named_profiles(gpu.product)
         gpu.mig.partition(
@@ -285,33 +241,43 @@ class MachineState:
         )
         self.report_mig_change(gpu)
 
-    def _recover(self, position: int | None) -> None:
+    @_befall.register
+    def _(self, fault: FailingCall) -> None:
+        self._call_faults.append(_CallFault(fault, left=fault.times))
+
+    @_befall.register
+    def _(self, fault: SlowCall) -> None:
+        self._call_faults.append(_CallFault(fault))
+
+    @_befall.register
+    def _(self, fault: Recover) -> None:
         for gpu in self.gpus:
-            if position in (None, gpu.position):
+            if fault.gpu in (None, gpu.position):
                 gpu.lost = gpu.removed = False
                 gpu.single_bit_errors = gpu.double_bit_errors = 0
-        self._restore_links(position)
+                gpu.celsius = IDLE_CELSIUS
+                gpu.remap_pending = gpu.remap_failed = False
+        if fault.gpu is None:
+            self.driver.version, self.driver.loaded = DRIVER_VERSION, True
+        self._restore_links(fault.gpu)
         kept: list[_CallFault] = []
         for active in self._call_faults:
-            if position in (None, active.fault.gpu):
+            if fault.gpu in (None, active.fault.gpu):
                 active.ended.set()
             else:
                 kept.append(active)
         self._call_faults = kept
 
-    def _restore_links(self, position: int | None) -> None:
-        """Raise a GPU's links again, on both ends; those of other pairs stay down."""
-        down = {
-            (gpu.position, number)
-            for gpu in self.gpus
-            for number, link in enumerate(gpu.links)
-            if not link.active
-            and position is not None
-            and position not in (gpu.position, link.peer[0] if link.peer else gpu.position)
-        }
-        self._connect()
-        for at, number in down:
-            self.gpus[at].links[number].active = False
+    def _restore_links(self, position: int | None, number: int | None = None) -> None:
+        """Raise links of a GPU again, on both ends; those of other pairs stay down."""
+        whole = connect(self.machine, self.layout, hide_switches=self._hide_switches)
+        for gpu in self.gpus:
+            for at, link in enumerate(gpu.links):
+                ends = ((gpu.position, at), link.peer or (gpu.position, at))
+                if any(
+                    position in (None, owner) and number in (None, mine) for owner, mine in ends
+                ):
+                    link.active = whole[gpu.position][at].active
 
     def call_faults(
         self, function: str, position: int | None

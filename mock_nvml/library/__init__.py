@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pynvml
 
+from mock_nvml.client import Client
 from mock_nvml.errors import NvmlStatusError
 from mock_nvml.library import (
     devices,
@@ -25,7 +26,6 @@ from mock_nvml.library import (
     system,
 )
 from mock_nvml.library.arguments import gpu_beneath
-from mock_nvml.state import MachineState
 
 _MODULES: Final[tuple[ModuleType, ...]] = (
     system,
@@ -38,45 +38,47 @@ _MODULES: Final[tuple[ModuleType, ...]] = (
     events,
 )
 
-_ANY_TIME: Final = frozenset(("nvmlInitWithFlags", "nvmlInit_v2", "nvmlErrorString"))
+_ANY_TIME: Final = frozenset(
+    ("nvmlInitWithFlags", "nvmlInit_v2", "nvmlShutdown", "nvmlErrorString")
+)
 """Functions that work before initialisation and after shutdown."""
 
 
 class Function:
     """One C function of the library."""
 
-    def __init__(self, name: str, body: Callable[..., Any], state: MachineState) -> None:
+    def __init__(self, name: str, body: Callable[..., Any], client: Client) -> None:
         self.restype: Any = None
         self._name = name
         self._body = body
-        self._state = state
+        self._client = client
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the function; return its status (the text itself for nvmlErrorString)."""
-        state = self._state
-        with state.changed:
-            about = gpu_beneath(state, arguments[0]) if arguments else None
-            delay, code, recovered = state.call_faults(self._name, about)
+        client = self._client
+        with client.changed:
+            about = gpu_beneath(client, arguments[0]) if arguments else None
+            delay, code, recovered = client.state.call_faults(self._name, about)
         if delay:
             recovered.wait(delay)  # not under the lock: others go on
         if code:
             return code
-        with state.changed:
-            if not state.references and self._name not in _ANY_TIME:
-                return pynvml.NVML_ERROR_UNINITIALIZED
+        with client.changed:
             try:
-                result = self._body(state, *arguments)
+                if self._name not in _ANY_TIME:
+                    client.check()
+                result = self._body(client, *arguments)
             except NvmlStatusError as status:
                 return status.code
         return pynvml.NVML_SUCCESS if result is None else result
 
 
 class Library:
-    """A machine's library. `missing` names symbols that it shall lack, as an old driver's does."""
+    """A machine's library in one process. `missing` names symbols that it shall lack."""
 
-    def __init__(self, state: MachineState, missing: frozenset[str] = frozenset()) -> None:
+    def __init__(self, client: Client, missing: frozenset[str] = frozenset()) -> None:
         self._functions = {
-            name: Function(name, body, state)
+            name: Function(name, body, client)
             for module in _MODULES
             for name, body in vars(module).items()
             if name.startswith("nvml") and name not in missing

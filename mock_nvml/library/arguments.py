@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import pynvml
 
+from mock_nvml.client import Client
 from mock_nvml.errors import NvmlStatusError
 from mock_nvml.mig import ComputeInstance, GpuInstance
-from mock_nvml.state import GpuState, MachineState
+from mock_nvml.state import GpuState
 
 _HANDLE_STEP: Final = 0x100
 _MAX_HANDLES: Final = 0x1000
@@ -70,9 +71,9 @@ def write_mask(argument: Any, size: Any, members: Iterable[int]) -> None:
             words[member // 64] |= 1 << (member % 64)
 
 
-def address_of(state: MachineState, position: int) -> int:
+def address_of(client: Client, position: int) -> int:
     """Return the address that a handle of a GPU carries in this initialisation."""
-    return (state.generation * _MAX_HANDLES + position + 1) * _HANDLE_STEP
+    return (client.generation * _MAX_HANDLES + position + 1) * _HANDLE_STEP
 
 
 def make_handle(address: int) -> Any:
@@ -93,21 +94,21 @@ def read_handle(handle: Any) -> int:
         return 0
 
 
-def address_of_part(state: MachineState, kind: Kind, number: int) -> int:
+def address_of_part(client: Client, kind: Kind, number: int) -> int:
     """Return the address that a handle of a part of a GPU carries in this initialisation."""
-    return (state.generation * _MAX_PARTS + number) * _HANDLE_STEP + kind
+    return (client.generation * _MAX_PARTS + number) * _HANDLE_STEP + kind
 
 
-def _part_number(state: MachineState, handle: Any, kind: Kind) -> int | None:
+def _part_number(client: Client, handle: Any, kind: Kind) -> int | None:
     rest, its_kind = divmod(read_handle(handle), _HANDLE_STEP)
     generation, number = divmod(rest, _MAX_PARTS)
-    return number if its_kind == kind and generation == state.generation else None
+    return number if its_kind == kind and generation == client.generation else None
 
 
-def instance_of(state: MachineState, handle: Any) -> tuple[GpuState, GpuInstance] | None:
+def instance_of(client: Client, handle: Any) -> tuple[GpuState, GpuInstance] | None:
     """Return what a GPU instance's handle means; None for others, and once it was destroyed."""
-    number = _part_number(state, handle, Kind.GPU_INSTANCE)
-    for gpu in state.gpus:
+    number = _part_number(client, handle, Kind.GPU_INSTANCE)
+    for gpu in client.gpus:
         for instance in gpu.mig.instances.values():
             if instance.number == number:
                 return gpu, instance
@@ -115,47 +116,47 @@ def instance_of(state: MachineState, handle: Any) -> tuple[GpuState, GpuInstance
 
 
 def compute_of(
-    state: MachineState, handle: Any, kind: Kind
+    client: Client, handle: Any, kind: Kind
 ) -> tuple[GpuState, GpuInstance, ComputeInstance] | None:
     """Return what the handle of a compute instance, or of its MIG device, means; None as above."""
-    number = _part_number(state, handle, kind)
-    for gpu in state.gpus:
+    number = _part_number(client, handle, kind)
+    for gpu in client.gpus:
         for instance, compute in gpu.mig.devices():
             if compute.number == number:
                 return gpu, instance, compute
     return None
 
 
-def gpu_beneath(state: MachineState, handle: Any) -> int | None:
+def gpu_beneath(client: Client, handle: Any) -> int | None:
     """Return the position of the GPU that a handle is, or is a part of; None if it is void."""
     found = (
-        compute_of(state, handle, Kind.MIG_DEVICE)
-        or instance_of(state, handle)
-        or compute_of(state, handle, Kind.COMPUTE_INSTANCE)
+        compute_of(client, handle, Kind.MIG_DEVICE)
+        or instance_of(client, handle)
+        or compute_of(client, handle, Kind.COMPUTE_INSTANCE)
     )
-    return position_of(state, handle) if found is None else found[0].position
+    return position_of(client, handle) if found is None else found[0].position
 
 
-def position_of(state: MachineState, handle: Any) -> int | None:
+def position_of(client: Client, handle: Any) -> int | None:
     """Return which GPU a handle of this initialisation means, None if none."""
     rest, kind = divmod(read_handle(handle), _HANDLE_STEP)
     generation, rest = divmod(rest, _MAX_HANDLES)
     if kind != Kind.GPU:
         return None
-    if generation != state.generation or not 1 <= rest <= len(state.gpus):
+    if generation != client.generation or not 1 <= rest <= len(client.gpus):
         return None
     return rest - 1
 
 
-def gpu_of(state: MachineState, handle: Any, function: str = "") -> GpuState:
+def gpu_of(client: Client, handle: Any, function: str = "") -> GpuState:
     """Return a handle's GPU if it answers `function`.
 
     Ends the call with INVALID_ARGUMENT for a handle that is void, GPU_IS_LOST for a lost GPU.
     """
-    position = position_of(state, handle)
+    position = position_of(client, handle)
     if position is None:
         raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-    gpu = state.gpus[position]
+    gpu = client.gpus[position]
     if gpu.lost and function not in gpu.answers:
         raise fail(pynvml.NVML_ERROR_GPU_IS_LOST)
     return gpu

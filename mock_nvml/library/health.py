@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pynvml
 
+from mock_nvml.client import Client
 from mock_nvml.library.arguments import (
     Kind,
     check_version,
@@ -17,44 +18,45 @@ from mock_nvml.library.arguments import (
     write,
 )
 from mock_nvml.mig_profiles import instance_memory_mib
-from mock_nvml.state import GpuState, MachineState
+from mock_nvml.state import GpuState
 
 _RESERVED_MIB: Final = 512
 _IDLE_MILLIWATTS: Final = 68_000
-_IDLE_CELSIUS: Final = 34
+_SLOWDOWN_CELSIUS: Final = 87
+_SHUTDOWN_CELSIUS: Final = 92
 _IDLE_MHZ: Final = 345
 _AMPERE: Final = 7
 
 
-def _with_ecc(state: MachineState, handle: Any, function: str) -> GpuState:
-    gpu = gpu_of(state, handle, function)
+def _with_ecc(client: Client, handle: Any, function: str) -> GpuState:
+    gpu = gpu_of(client, handle, function)
     if "ecc" not in gpu.product.features:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     return gpu
 
 
-def nvmlDeviceGetMemoryInfo(state: MachineState, handle: Any, memory: Any) -> None:
+def nvmlDeviceGetMemoryInfo(client: Client, handle: Any, memory: Any) -> None:
     """Write the memory in bytes; nothing runs, so only the driver's share is in use.
 
     A MIG device has its own share of it.
     """
     struct = target(memory)
-    part = compute_of(state, handle, Kind.MIG_DEVICE)
+    part = compute_of(client, handle, Kind.MIG_DEVICE)
     if part is not None:
         owner, instance, _ = part
         mib = instance_memory_mib(owner.product, owner.mig.known_geometry(), instance.profile)
         struct.total = struct.free = mib << 20
         struct.used = 0
         return
-    gpu = gpu_of(state, handle, "nvmlDeviceGetMemoryInfo")
+    gpu = gpu_of(client, handle, "nvmlDeviceGetMemoryInfo")
     struct.total = gpu.product.memory_mib << 20
     struct.used = _RESERVED_MIB << 20
     struct.free = struct.total - struct.used
 
 
-def nvmlDeviceGetMemoryInfo_v2(state: MachineState, handle: Any, memory: Any) -> None:
+def nvmlDeviceGetMemoryInfo_v2(client: Client, handle: Any, memory: Any) -> None:
     """Write the memory in bytes, the driver's share apart."""
-    gpu = gpu_of(state, handle, "nvmlDeviceGetMemoryInfo_v2")
+    gpu = gpu_of(client, handle, "nvmlDeviceGetMemoryInfo_v2")
     struct = target(memory)
     check_version(struct)
     struct.total = gpu.product.memory_mib << 20
@@ -63,55 +65,81 @@ def nvmlDeviceGetMemoryInfo_v2(state: MachineState, handle: Any, memory: Any) ->
     struct.free = struct.total - struct.reserved
 
 
-def nvmlDeviceGetBAR1MemoryInfo(state: MachineState, handle: Any, memory: Any) -> None:
+def nvmlDeviceGetBAR1MemoryInfo(client: Client, handle: Any, memory: Any) -> None:
     """Write the window of memory that the CPU can address."""
-    gpu_of(state, handle, "nvmlDeviceGetBAR1MemoryInfo")
+    gpu_of(client, handle, "nvmlDeviceGetBAR1MemoryInfo")
     struct = target(memory)
     struct.bar1Total = 128 << 30
     struct.bar1Used = 1 << 20
     struct.bar1Free = struct.bar1Total - struct.bar1Used
 
 
-def nvmlDeviceGetUtilizationRates(state: MachineState, handle: Any, rates: Any) -> None:
+def nvmlDeviceGetUtilizationRates(client: Client, handle: Any, rates: Any) -> None:
     """Write that the GPU is idle; NOT_SUPPORTED in MIG mode."""
-    if gpu_of(state, handle, "nvmlDeviceGetUtilizationRates").mig.enabled:
+    if gpu_of(client, handle, "nvmlDeviceGetUtilizationRates").mig.enabled:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     struct = target(rates)
     struct.gpu = struct.memory = 0
 
 
-def nvmlDeviceGetTemperature(
-    state: MachineState, handle: Any, sensor: Any, temperature: Any
+def nvmlDeviceGetTemperature(client: Client, handle: Any, sensor: Any, temperature: Any) -> None:
+    """Write the temperature in degrees Celsius."""
+    write(temperature, gpu_of(client, handle, "nvmlDeviceGetTemperature").celsius)
+
+
+def nvmlDeviceGetTemperatureThreshold(
+    client: Client, handle: Any, threshold: Any, temperature: Any
 ) -> None:
-    """Write an idle GPU's temperature in degrees Celsius."""
-    gpu_of(state, handle, "nvmlDeviceGetTemperature")
-    write(temperature, _IDLE_CELSIUS)
+    """Write where the clocks are held down, or where the GPU turns itself off."""
+    gpu_of(client, handle, "nvmlDeviceGetTemperatureThreshold")
+    known = {
+        pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN: _SHUTDOWN_CELSIUS,
+        pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN: _SLOWDOWN_CELSIUS,
+    }
+    if number(threshold) not in known:
+        raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    write(temperature, known[number(threshold)])
 
 
-def nvmlDeviceGetPowerUsage(state: MachineState, handle: Any, milliwatts: Any) -> None:
+def nvmlDeviceGetCurrentClocksEventReasons(client: Client, handle: Any, reasons: Any) -> None:
+    """Write why the clocks are what they are: idle, or held down by heat."""
+    gpu = gpu_of(client, handle, "nvmlDeviceGetCurrentClocksEventReasons")
+    hot = gpu.celsius >= _SLOWDOWN_CELSIUS
+    write(
+        reasons,
+        pynvml.nvmlClocksEventReasonHwThermalSlowdown
+        if hot
+        else pynvml.nvmlClocksEventReasonGpuIdle,
+    )
+
+
+nvmlDeviceGetCurrentClocksThrottleReasons = nvmlDeviceGetCurrentClocksEventReasons
+
+
+def nvmlDeviceGetPowerUsage(client: Client, handle: Any, milliwatts: Any) -> None:
     """Write an idle GPU's power."""
-    gpu_of(state, handle, "nvmlDeviceGetPowerUsage")
+    gpu_of(client, handle, "nvmlDeviceGetPowerUsage")
     write(milliwatts, _IDLE_MILLIWATTS)
 
 
-def nvmlDeviceGetClockInfo(state: MachineState, handle: Any, kind: Any, megahertz: Any) -> None:
+def nvmlDeviceGetClockInfo(client: Client, handle: Any, kind: Any, megahertz: Any) -> None:
     """Write an idle GPU's clock."""
-    gpu_of(state, handle, "nvmlDeviceGetClockInfo")
+    gpu_of(client, handle, "nvmlDeviceGetClockInfo")
     write(megahertz, _IDLE_MHZ)
 
 
-def nvmlDeviceGetEccMode(state: MachineState, handle: Any, current: Any, pending: Any) -> None:
+def nvmlDeviceGetEccMode(client: Client, handle: Any, current: Any, pending: Any) -> None:
     """Write that ECC is on; most GeForce products have none."""
-    _with_ecc(state, handle, "nvmlDeviceGetEccMode")
+    _with_ecc(client, handle, "nvmlDeviceGetEccMode")
     write(current, pynvml.NVML_FEATURE_ENABLED)
     write(pending, pynvml.NVML_FEATURE_ENABLED)
 
 
 def nvmlDeviceGetTotalEccErrors(
-    state: MachineState, handle: Any, kind: Any, counter: Any, count: Any
+    client: Client, handle: Any, kind: Any, counter: Any, count: Any
 ) -> None:
     """Write how many memory errors there were; both counters count from the same moment."""
-    gpu = _with_ecc(state, handle, "nvmlDeviceGetTotalEccErrors")
+    gpu = _with_ecc(client, handle, "nvmlDeviceGetTotalEccErrors")
     if number(kind) == pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED:
         write(count, gpu.single_bit_errors)
     else:
@@ -119,49 +147,49 @@ def nvmlDeviceGetTotalEccErrors(
 
 
 def nvmlDeviceGetRemappedRows(
-    state: MachineState, handle: Any, corrected: Any, uncorrected: Any, pending: Any, failed: Any
+    client: Client, handle: Any, corrected: Any, uncorrected: Any, pending: Any, failed: Any
 ) -> None:
     """Write the remapped rows: each double-bit error took one.
 
     NOT_SUPPORTED on Turing and older, which retire pages, and while there are MIG instances.
     """
-    gpu = _with_ecc(state, handle, "nvmlDeviceGetRemappedRows")
+    gpu = _with_ecc(client, handle, "nvmlDeviceGetRemappedRows")
     if gpu.product.architecture < _AMPERE or gpu.mig.instances:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     write(corrected, 0)
     write(uncorrected, gpu.double_bit_errors)
-    write(pending, int(gpu.double_bit_errors > 0))
-    write(failed, 0)
+    write(pending, int(gpu.remap_pending or gpu.double_bit_errors > 0))
+    write(failed, int(gpu.remap_failed))
 
 
-def nvmlDeviceGetRowRemapperHistogram(state: MachineState, handle: Any, histogram: Any) -> None:
+def nvmlDeviceGetRowRemapperHistogram(client: Client, handle: Any, histogram: Any) -> None:
     """Write that all memory banks have their spare rows."""
-    gpu = _with_ecc(state, handle, "nvmlDeviceGetRowRemapperHistogram")
+    gpu = _with_ecc(client, handle, "nvmlDeviceGetRowRemapperHistogram")
     if gpu.product.architecture < _AMPERE:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     target(histogram).max = 640
 
 
 def nvmlDeviceGetRetiredPages(
-    state: MachineState, handle: Any, cause: Any, count: Any, pages: Any
+    client: Client, handle: Any, cause: Any, count: Any, pages: Any
 ) -> None:
     """Write no retired pages; Ampere and later remap rows."""
-    if _with_ecc(state, handle, "nvmlDeviceGetRetiredPages").product.architecture >= _AMPERE:
+    if _with_ecc(client, handle, "nvmlDeviceGetRetiredPages").product.architecture >= _AMPERE:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     write(count, 0)
 
 
 def nvmlDeviceGetComputeRunningProcesses_v3(
-    state: MachineState, handle: Any, count: Any, processes: Any
+    client: Client, handle: Any, count: Any, processes: Any
 ) -> None:
     """Write no processes: an empty list is a success at the first call."""
-    gpu_of(state, handle, "nvmlDeviceGetComputeRunningProcesses_v3")
+    gpu_of(client, handle, "nvmlDeviceGetComputeRunningProcesses_v3")
     write(count, 0)
 
 
-def nvmlDeviceGetFieldValues(state: MachineState, handle: Any, count: Any, values: Any) -> None:
+def nvmlDeviceGetFieldValues(client: Client, handle: Any, count: Any, values: Any) -> None:
     """Fill the fields that are known; each other one says NOT_SUPPORTED for itself."""
-    gpu = gpu_of(state, handle, "nvmlDeviceGetFieldValues")
+    gpu = gpu_of(client, handle, "nvmlDeviceGetFieldValues")
     known = {
         pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT: len(gpu.links),
         pynvml.NVML_FI_DEV_ECC_SBE_VOL_TOTAL: gpu.single_bit_errors,

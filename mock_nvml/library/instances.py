@@ -8,6 +8,7 @@ from typing import Any
 
 import pynvml
 
+from mock_nvml.client import Client
 from mock_nvml.library.arguments import (
     Kind,
     address_of,
@@ -30,7 +31,7 @@ from mock_nvml.mig_profiles import (
     instance_memory_mib,
     profile_name,
 )
-from mock_nvml.state import GpuState, MachineState
+from mock_nvml.state import GpuState
 
 _SLICES_OF_KEY = {key: slices for slices, key in COMPUTE_KEYS.items()}
 
@@ -61,30 +62,26 @@ def _fill_profile(struct: Any, gpu: GpuState, profile: MigProfile) -> None:
         struct.name = f"MIG {profile_name(gpu.product, geometry, profile)}".encode()
 
 
-def nvmlDeviceGetGpuInstanceProfileInfo(
-    state: MachineState, handle: Any, key: Any, info: Any
-) -> None:
+def nvmlDeviceGetGpuInstanceProfileInfo(client: Client, handle: Any, key: Any, info: Any) -> None:
     """Write what a kind of GPU instance is; NOT_SUPPORTED for one that the product lacks."""
-    gpu = gpu_of(state, handle, "nvmlDeviceGetGpuInstanceProfileInfo")
+    gpu = gpu_of(client, handle, "nvmlDeviceGetGpuInstanceProfileInfo")
     found = _profile(gpu, gpu.mig.known_geometry().by_key(number(key)))
     _fill_profile(target(info), gpu, found)
 
 
-def nvmlDeviceGetGpuInstanceProfileInfoV(
-    state: MachineState, handle: Any, key: Any, info: Any
-) -> None:
+def nvmlDeviceGetGpuInstanceProfileInfoV(client: Client, handle: Any, key: Any, info: Any) -> None:
     """Write the same with the profile's name."""
-    gpu = gpu_of(state, handle, "nvmlDeviceGetGpuInstanceProfileInfoV")
+    gpu = gpu_of(client, handle, "nvmlDeviceGetGpuInstanceProfileInfoV")
     found = _profile(gpu, gpu.mig.known_geometry().by_key(number(key)))
     check_version(target(info))
     _fill_profile(target(info), gpu, found)
 
 
 def nvmlDeviceGetGpuInstanceProfileInfoByIdV(
-    state: MachineState, handle: Any, profile: Any, info: Any
+    client: Client, handle: Any, profile: Any, info: Any
 ) -> None:
     """Write the same for the number that creation wants."""
-    gpu = gpu_of(state, handle, "nvmlDeviceGetGpuInstanceProfileInfoByIdV")
+    gpu = gpu_of(client, handle, "nvmlDeviceGetGpuInstanceProfileInfoByIdV")
     check_version(target(info))
     _fill_profile(target(info), gpu, _by_id(gpu, profile))
 
@@ -96,8 +93,8 @@ def _by_id(gpu: GpuState, profile: Any) -> MigProfile:
     return found
 
 
-def _in_mig(state: MachineState, handle: Any, function: str) -> GpuState:
-    gpu = gpu_of(state, handle, function)
+def _in_mig(client: Client, handle: Any, function: str) -> GpuState:
+    gpu = gpu_of(client, handle, function)
     gpu.mig.known_geometry()
     if not gpu.mig.enabled:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
@@ -105,10 +102,10 @@ def _in_mig(state: MachineState, handle: Any, function: str) -> GpuState:
 
 
 def nvmlDeviceGetGpuInstancePossiblePlacements_v2(
-    state: MachineState, handle: Any, profile: Any, placements: Any, count: Any
+    client: Client, handle: Any, profile: Any, placements: Any, count: Any
 ) -> None:
     """Write where a kind of instance may lie at all; without an array only how many places."""
-    gpu = _in_mig(state, handle, "nvmlDeviceGetGpuInstancePossiblePlacements_v2")
+    gpu = _in_mig(client, handle, "nvmlDeviceGetGpuInstancePossiblePlacements_v2")
     found = _by_id(gpu, profile)
     _write_placements(placements, count, [(start, found.size) for start in found.starts])
 
@@ -127,35 +124,33 @@ def _cells(array: Any) -> Any:
 
 
 def nvmlDeviceGetGpuInstanceRemainingCapacity(
-    state: MachineState, handle: Any, profile: Any, count: Any
+    client: Client, handle: Any, profile: Any, count: Any
 ) -> None:
     """Write how many instances of a kind still fit; that depends on where the others lie."""
-    gpu = _in_mig(state, handle, "nvmlDeviceGetGpuInstanceRemainingCapacity")
+    gpu = _in_mig(client, handle, "nvmlDeviceGetGpuInstanceRemainingCapacity")
     write(count, gpu.mig.remaining(_by_id(gpu, profile)))
 
 
-def nvmlDeviceCreateGpuInstance(
-    state: MachineState, handle: Any, profile: Any, instance: Any
-) -> None:
+def nvmlDeviceCreateGpuInstance(client: Client, handle: Any, profile: Any, instance: Any) -> None:
     """Create an instance wherever it fits."""
-    gpu = _in_mig(state, handle, "nvmlDeviceCreateGpuInstance")
+    gpu = _in_mig(client, handle, "nvmlDeviceCreateGpuInstance")
     made = gpu.mig.create(_by_id(gpu, profile))
-    write_handle(instance, address_of_part(state, Kind.GPU_INSTANCE, made.number))
-    state.report_mig_change(gpu)
+    write_handle(instance, address_of_part(client, Kind.GPU_INSTANCE, made.number))
+    client.state.report_mig_change(gpu)
 
 
 def nvmlDeviceCreateGpuInstanceWithPlacement(
-    state: MachineState, handle: Any, profile: Any, placement: Any, instance: Any
+    client: Client, handle: Any, profile: Any, placement: Any, instance: Any
 ) -> None:
     """Create an instance in a place."""
-    gpu = _in_mig(state, handle, "nvmlDeviceCreateGpuInstanceWithPlacement")
+    gpu = _in_mig(client, handle, "nvmlDeviceCreateGpuInstanceWithPlacement")
     made = gpu.mig.create(_by_id(gpu, profile), target(placement).start)
-    write_handle(instance, address_of_part(state, Kind.GPU_INSTANCE, made.number))
-    state.report_mig_change(gpu)
+    write_handle(instance, address_of_part(client, Kind.GPU_INSTANCE, made.number))
+    client.state.report_mig_change(gpu)
 
 
-def _instance(state: MachineState, handle: Any) -> tuple[GpuState, GpuInstance]:
-    found = instance_of(state, handle)
+def _instance(client: Client, handle: Any) -> tuple[GpuState, GpuInstance]:
+    found = instance_of(client, handle)
     if found is None:
         raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
     if found[0].lost:
@@ -163,58 +158,58 @@ def _instance(state: MachineState, handle: Any) -> tuple[GpuState, GpuInstance]:
     return found
 
 
-def nvmlGpuInstanceDestroy(state: MachineState, handle: Any) -> None:
+def nvmlGpuInstanceDestroy(client: Client, handle: Any) -> None:
     """Destroy an instance; IN_USE while it has compute instances."""
-    gpu, instance = _instance(state, handle)
+    gpu, instance = _instance(client, handle)
     gpu.mig.destroy(instance)
-    state.report_mig_change(gpu)
+    client.state.report_mig_change(gpu)
 
 
 def nvmlDeviceGetGpuInstances(
-    state: MachineState, handle: Any, profile: Any, instances: Any, count: Any
+    client: Client, handle: Any, profile: Any, instances: Any, count: Any
 ) -> None:
     """Write the instances of a kind; the array has room for as many as there could be."""
-    gpu = _in_mig(state, handle, "nvmlDeviceGetGpuInstances")
+    gpu = _in_mig(client, handle, "nvmlDeviceGetGpuInstances")
     wanted = _by_id(gpu, profile)
     found = [one for one in gpu.mig.instances.values() if one.profile is wanted]
-    _write_parts(state, Kind.GPU_INSTANCE, instances, count, [one.number for one in found])
+    _write_parts(client, Kind.GPU_INSTANCE, instances, count, [one.number for one in found])
 
 
 def _write_parts(
-    state: MachineState, kind: Kind, array: Any, count: Any, numbers: Sequence[int]
+    client: Client, kind: Kind, array: Any, count: Any, numbers: Sequence[int]
 ) -> None:
     cells = _cells(array)
     for at, one in enumerate(numbers):
         ctypes.c_void_p.from_buffer(
             cells, at * ctypes.sizeof(ctypes.c_void_p)
-        ).value = address_of_part(state, kind, one)
+        ).value = address_of_part(client, kind, one)
     write(count, len(numbers))
 
 
 def nvmlDeviceGetGpuInstanceById(
-    state: MachineState, handle: Any, instance_id: Any, instance: Any
+    client: Client, handle: Any, instance_id: Any, instance: Any
 ) -> None:
     """Write the handle of the instance with an id."""
-    gpu = _in_mig(state, handle, "nvmlDeviceGetGpuInstanceById")
+    gpu = _in_mig(client, handle, "nvmlDeviceGetGpuInstanceById")
     found = gpu.mig.instances.get(number(instance_id))
     if found is None:
         raise fail(pynvml.NVML_ERROR_NOT_FOUND)
-    write_handle(instance, address_of_part(state, Kind.GPU_INSTANCE, found.number))
+    write_handle(instance, address_of_part(client, Kind.GPU_INSTANCE, found.number))
 
 
-def nvmlGpuInstanceGetInfo(state: MachineState, handle: Any, info: Any) -> None:
+def nvmlGpuInstanceGetInfo(client: Client, handle: Any, info: Any) -> None:
     """Write an instance's id, kind and place."""
-    gpu, instance = _instance(state, handle)
+    gpu, instance = _instance(client, handle)
     struct = target(info)
-    struct.device = make_handle(address_of(state, gpu.position))
+    struct.device = make_handle(address_of(client, gpu.position))
     struct.id, struct.profileId = instance.id, instance.profile.id
     struct.placement.start, struct.placement.size = instance.start, instance.profile.size
 
 
 def _compute_profile(
-    state: MachineState, handle: Any, key: Any, info: Any, check: Callable[[Any], None]
+    client: Client, handle: Any, key: Any, info: Any, check: Callable[[Any], None]
 ) -> None:
-    _, instance = _instance(state, handle)
+    _, instance = _instance(client, handle)
     slices = _SLICES_OF_KEY.get(number(key), 0)
     if not 0 < slices <= instance.profile.slices:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
@@ -233,17 +228,17 @@ def _compute_profile(
 
 
 def nvmlGpuInstanceGetComputeInstanceProfileInfo(
-    state: MachineState, handle: Any, key: Any, engine: Any, info: Any
+    client: Client, handle: Any, key: Any, engine: Any, info: Any
 ) -> None:
     """Write what a kind of compute instance would be in an instance."""
-    _compute_profile(state, handle, key, info, lambda _: None)
+    _compute_profile(client, handle, key, info, lambda _: None)
 
 
 def nvmlGpuInstanceGetComputeInstanceProfileInfoV(
-    state: MachineState, handle: Any, key: Any, engine: Any, info: Any
+    client: Client, handle: Any, key: Any, engine: Any, info: Any
 ) -> None:
     """Write the same into a versioned struct."""
-    _compute_profile(state, handle, key, info, check_version)
+    _compute_profile(client, handle, key, info, check_version)
 
 
 def _slices(instance: GpuInstance, profile: Any) -> int:
@@ -254,92 +249,90 @@ def _slices(instance: GpuInstance, profile: Any) -> int:
 
 
 def nvmlGpuInstanceGetComputeInstanceRemainingCapacity(
-    state: MachineState, handle: Any, profile: Any, count: Any
+    client: Client, handle: Any, profile: Any, count: Any
 ) -> None:
     """Write how many compute instances of a kind still fit."""
-    _, instance = _instance(state, handle)
+    _, instance = _instance(client, handle)
     write(count, len(instance.compute_starts(_slices(instance, profile))))
 
 
 def nvmlGpuInstanceGetComputeInstancePossiblePlacements(
-    state: MachineState, handle: Any, profile: Any, placements: Any, count: Any
+    client: Client, handle: Any, profile: Any, placements: Any, count: Any
 ) -> None:
     """Write where a kind of compute instance may still lie."""
-    _, instance = _instance(state, handle)
+    _, instance = _instance(client, handle)
     slices = _slices(instance, profile)
     _write_placements(
         placements, count, [(start, slices) for start in instance.compute_starts(slices)]
     )
 
 
-def _hand_out_compute(
-    state: MachineState, gpu: GpuState, compute: ComputeInstance, handle: Any
-) -> None:
-    write_handle(handle, address_of_part(state, Kind.COMPUTE_INSTANCE, compute.number))
-    state.report_mig_change(gpu)
+def _hand_out_compute(client: Client, gpu: GpuState, compute: ComputeInstance, handle: Any) -> None:
+    write_handle(handle, address_of_part(client, Kind.COMPUTE_INSTANCE, compute.number))
+    client.state.report_mig_change(gpu)
 
 
 def nvmlGpuInstanceCreateComputeInstance(
-    state: MachineState, handle: Any, profile: Any, compute: Any
+    client: Client, handle: Any, profile: Any, compute: Any
 ) -> None:
     """Create a compute instance, and with it a MIG device."""
-    gpu, instance = _instance(state, handle)
+    gpu, instance = _instance(client, handle)
     made = gpu.mig.create_compute(instance, _slices(instance, profile))
-    _hand_out_compute(state, gpu, made, compute)
+    _hand_out_compute(client, gpu, made, compute)
 
 
 def nvmlGpuInstanceCreateComputeInstanceWithPlacement(
-    state: MachineState, handle: Any, profile: Any, placement: Any, compute: Any
+    client: Client, handle: Any, profile: Any, placement: Any, compute: Any
 ) -> None:
     """Create a compute instance in a place."""
-    gpu, instance = _instance(state, handle)
+    gpu, instance = _instance(client, handle)
     start = target(placement).start
     made = gpu.mig.create_compute(instance, _slices(instance, profile), start)
-    _hand_out_compute(state, gpu, made, compute)
+    _hand_out_compute(client, gpu, made, compute)
 
 
-def _compute(state: MachineState, handle: Any) -> tuple[GpuState, GpuInstance, ComputeInstance]:
-    found = compute_of(state, handle, Kind.COMPUTE_INSTANCE)
+def _compute(client: Client, handle: Any) -> tuple[GpuState, GpuInstance, ComputeInstance]:
+    found = compute_of(client, handle, Kind.COMPUTE_INSTANCE)
     if found is None:
         raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
     return found
 
 
-def nvmlComputeInstanceDestroy(state: MachineState, handle: Any) -> None:
+def nvmlComputeInstanceDestroy(client: Client, handle: Any) -> None:
     """Destroy a compute instance and its MIG device."""
-    gpu, instance, compute = _compute(state, handle)
+    gpu, instance, compute = _compute(client, handle)
     gpu.mig.destroy_compute(instance, compute)
-    state.report_mig_change(gpu)
+    client.state.report_mig_change(gpu)
 
 
 def nvmlGpuInstanceGetComputeInstances(
-    state: MachineState, handle: Any, profile: Any, computes: Any, count: Any
+    client: Client, handle: Any, profile: Any, computes: Any, count: Any
 ) -> None:
     """Write the compute instances of a kind."""
-    _, instance = _instance(state, handle)
+    _, instance = _instance(client, handle)
     slices = _slices(instance, profile)
     found = [one.number for one in instance.compute.values() if one.slices == slices]
-    _write_parts(state, Kind.COMPUTE_INSTANCE, computes, count, found)
+    _write_parts(client, Kind.COMPUTE_INSTANCE, computes, count, found)
 
 
 def nvmlGpuInstanceGetComputeInstanceById(
-    state: MachineState, handle: Any, compute_id: Any, compute: Any
+    client: Client, handle: Any, compute_id: Any, compute: Any
 ) -> None:
     """Write the handle of the compute instance with an id."""
-    _, instance = _instance(state, handle)
+    _, instance = _instance(client, handle)
     found = instance.compute.get(number(compute_id))
     if found is None:
         raise fail(pynvml.NVML_ERROR_NOT_FOUND)
-    write_handle(compute, address_of_part(state, Kind.COMPUTE_INSTANCE, found.number))
+    write_handle(compute, address_of_part(client, Kind.COMPUTE_INSTANCE, found.number))
 
 
-def nvmlComputeInstanceGetInfo_v2(state: MachineState, handle: Any, info: Any) -> None:
+def nvmlComputeInstanceGetInfo_v2(client: Client, handle: Any, info: Any) -> None:
     """Write a compute instance's id, kind, place, and what it is a part of."""
-    gpu, instance, compute = _compute(state, handle)
+    gpu, instance, compute = _compute(client, handle)
     struct = target(info)
-    struct.device = make_handle(address_of(state, gpu.position))
+    struct.device = make_handle(address_of(client, gpu.position))
     ctypes.c_void_p.from_buffer(struct, type(struct).gpuInstance.offset).value = address_of_part(
-        state, Kind.GPU_INSTANCE, instance.number
+        client, Kind.GPU_INSTANCE, instance.number
     )
     struct.id, struct.profileId = compute.id, COMPUTE_KEYS[compute.slices]
     struct.placement.start, struct.placement.size = compute.start, compute.slices

@@ -6,6 +6,7 @@ from typing import Any
 
 import pynvml
 
+from mock_nvml.client import Client
 from mock_nvml.library.arguments import (
     address_of,
     fail,
@@ -15,81 +16,81 @@ from mock_nvml.library.arguments import (
     write,
     write_mask,
 )
-from mock_nvml.state import GpuState, MachineState
+from mock_nvml.state import GpuState
 from topology.cpulist import parse_list
 from topology.links import NVML_OF_LEVEL
 
 
-def _level(state: MachineState, first: GpuState, second: GpuState) -> int:
-    return NVML_OF_LEVEL[state.layout.tree.levels[first.position][second.position]]
+def _level(client: Client, first: GpuState, second: GpuState) -> int:
+    return NVML_OF_LEVEL[client.layout.tree.levels[first.position][second.position]]
 
 
 def nvmlDeviceGetTopologyCommonAncestor(
-    state: MachineState, first: Any, second: Any, level: Any
+    client: Client, first: Any, second: Any, level: Any
 ) -> None:
     """Write the PCIe level of two GPUs."""
     name = "nvmlDeviceGetTopologyCommonAncestor"
-    one, other = gpu_of(state, first, name), gpu_of(state, second, name)
+    one, other = gpu_of(client, first, name), gpu_of(client, second, name)
     if one is other:
         raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-    write(level, _level(state, one, other))
+    write(level, _level(client, one, other))
 
 
-def _fill(state: MachineState, found: list[GpuState], count: Any, handles: Any) -> None:
+def _fill(client: Client, found: list[GpuState], count: Any, handles: Any) -> None:
     """Write a list in two calls: first only how many, which is a success too."""
     if handles is not None:
         if number(count._obj) < len(found):  # noqa: SLF001 - what byref refers to
             raise fail(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
         for at, gpu in enumerate(found):
-            handles[at] = make_handle(address_of(state, gpu.position))
+            handles[at] = make_handle(address_of(client, gpu.position))
     write(count, len(found))
 
 
 def nvmlDeviceGetTopologyNearestGpus(
-    state: MachineState, handle: Any, level: Any, count: Any, handles: Any
+    client: Client, handle: Any, level: Any, count: Any, handles: Any
 ) -> None:
     """Write the GPUs within a level."""
-    gpu = gpu_of(state, handle, "nvmlDeviceGetTopologyNearestGpus")
-    others = (state.gpus[position] for position in state.enumerated if position != gpu.position)
+    gpu = gpu_of(client, handle, "nvmlDeviceGetTopologyNearestGpus")
+    others = (client.gpus[position] for position in client.enumerated if position != gpu.position)
     near = [
-        other for other in others if not other.lost and _level(state, gpu, other) <= number(level)
+        other for other in others if not other.lost and _level(client, gpu, other) <= number(level)
     ]
-    _fill(state, near, count, handles)
+    _fill(client, near, count, handles)
 
 
-def nvmlSystemGetTopologyGpuSet(state: MachineState, cpu: Any, count: Any, handles: Any) -> None:
+def nvmlSystemGetTopologyGpuSet(client: Client, cpu: Any, count: Any, handles: Any) -> None:
     """Write the GPUs near a CPU."""
     near = [
-        state.gpus[position]
-        for position in state.enumerated
-        if number(cpu) in parse_list(state.gpus[position].told.cpus or "")
+        client.gpus[position]
+        for position in client.enumerated
+        if number(cpu) in parse_list(client.gpus[position].told.cpus or "")
     ]
-    _fill(state, near, count, handles)
+    _fill(client, near, count, handles)
 
 
 def nvmlDeviceGetP2PStatus(
-    state: MachineState, first: Any, second: Any, index: Any, status: Any
+    client: Client, first: Any, second: Any, index: Any, status: Any
 ) -> None:
     """Write whether two GPUs reach each other: over NVLink, or over PCIe for other indexes."""
     name = "nvmlDeviceGetP2PStatus"
-    one, other = gpu_of(state, first, name), gpu_of(state, second, name)
+    one, other = gpu_of(client, first, name), gpu_of(client, second, name)
     if one is other:
         raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-    linked = _share_nvlinks(state, one, other)
+    linked = _share_nvlinks(client, one, other)
     if linked:
         write(status, pynvml.NVML_P2P_STATUS_OK)
     elif number(index) == pynvml.NVML_P2P_CAPS_INDEX_NVLINK:
         write(status, pynvml.NVML_P2P_STATUS_NOT_SUPPORTED)
-    elif "geforce" in one.product.features and not state.machine.p2p.upper().startswith("OK"):
+    elif "geforce" in one.product.features and not client.machine.p2p.upper().startswith("OK"):
         write(status, pynvml.NVML_P2P_STATUS_GPU_NOT_SUPPORTED)
     else:
         write(status, pynvml.NVML_P2P_STATUS_OK)
 
 
-def _share_nvlinks(state: MachineState, one: GpuState, other: GpuState) -> bool:
-    if not state.machine.nvlinks[one.position][other.position]:
+def _share_nvlinks(client: Client, one: GpuState, other: GpuState) -> bool:
+    if not client.machine.nvlinks[one.position][other.position]:
         return False
-    if state.machine.nvlink.nvswitch:
+    if client.machine.nvlink.nvswitch:
         return all(any(link.active for link in gpu.links) for gpu in (one, other))
     return any(
         link.active and link.peer is not None and link.peer[0] == other.position
@@ -97,28 +98,28 @@ def _share_nvlinks(state: MachineState, one: GpuState, other: GpuState) -> bool:
     )
 
 
-def nvmlDeviceGetCpuAffinity(state: MachineState, handle: Any, size: Any, mask: Any) -> None:
+def nvmlDeviceGetCpuAffinity(client: Client, handle: Any, size: Any, mask: Any) -> None:
     """Write the near CPUs; where the description has none the driver is too old for it."""
-    cpus = gpu_of(state, handle, "nvmlDeviceGetCpuAffinity").told.cpus
+    cpus = gpu_of(client, handle, "nvmlDeviceGetCpuAffinity").told.cpus
     if cpus is None:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     write_mask(mask, size, parse_list(cpus))
 
 
 def nvmlDeviceGetCpuAffinityWithinScope(
-    state: MachineState, handle: Any, size: Any, mask: Any, scope: Any
+    client: Client, handle: Any, size: Any, mask: Any, scope: Any
 ) -> None:
     """Write the near CPUs; node and socket are not told apart."""
     if number(scope) not in (pynvml.NVML_AFFINITY_SCOPE_NODE, pynvml.NVML_AFFINITY_SCOPE_SOCKET):
         raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-    nvmlDeviceGetCpuAffinity(state, handle, size, mask)
+    nvmlDeviceGetCpuAffinity(client, handle, size, mask)
 
 
 def nvmlDeviceGetMemoryAffinity(
-    state: MachineState, handle: Any, size: Any, mask: Any, scope: Any
+    client: Client, handle: Any, size: Any, mask: Any, scope: Any
 ) -> None:
     """Write the near NUMA nodes; NOT_SUPPORTED where the description has none."""
-    numa = gpu_of(state, handle, "nvmlDeviceGetMemoryAffinity").told.numa
+    numa = gpu_of(client, handle, "nvmlDeviceGetMemoryAffinity").told.numa
     if number(scope) not in (pynvml.NVML_AFFINITY_SCOPE_NODE, pynvml.NVML_AFFINITY_SCOPE_SOCKET):
         raise fail(pynvml.NVML_ERROR_INVALID_ARGUMENT)
     if numa is None:
@@ -126,9 +127,9 @@ def nvmlDeviceGetMemoryAffinity(
     write_mask(mask, size, parse_list(numa))
 
 
-def nvmlDeviceGetNumaNodeId(state: MachineState, handle: Any, node: Any) -> None:
+def nvmlDeviceGetNumaNodeId(client: Client, handle: Any, node: Any) -> None:
     """Write the NUMA node that the GPU's own memory is (Grace boards only)."""
-    own = gpu_of(state, handle, "nvmlDeviceGetNumaNodeId").told.gpu_numa_id
+    own = gpu_of(client, handle, "nvmlDeviceGetNumaNodeId").told.gpu_numa_id
     if own is None:
         raise fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
     write(node, own)

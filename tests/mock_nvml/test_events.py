@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pynvml
 import pytest
@@ -267,3 +267,80 @@ def test_a_malformed_fault_names_the_place(
     with pytest.raises(FaultError) as caught:
         mock.inject(**fields)
     assert message in str(caught.value)
+
+
+def codes(*calls: Callable[[], object]) -> list[int]:
+    """Return what each call ends with, 0 for a success."""
+    found = []
+    for call in calls:
+        try:
+            call()
+        except pynvml.NVMLError as error:
+            found.append(error.value)
+        else:
+            found.append(0)
+    return found
+
+
+def test_an_unloaded_driver_ends_what_was_initialised(mock: MockNvml) -> None:
+    """Calls say UNKNOWN until the shutdown, and nobody initialises before it is loaded again."""
+    mock.inject("driver", loaded=False)
+    count, init, shutdown = pynvml.nvmlDeviceGetCount, pynvml.nvmlInit, pynvml.nvmlShutdown
+    assert codes(count, shutdown, init) == [999, 0, 9]
+    mock.inject("driver")
+    assert codes(init, count) == [0, 0]
+
+
+def test_a_reloaded_driver_wants_a_new_initialisation(mock: MockNvml) -> None:
+    """Also where nobody noticed that it was away: handles and event sets are void."""
+    event_set = watch(0)
+    mock.inject("driver")
+    assert wait_code(event_set) == pynvml.NVML_ERROR_UNKNOWN
+    count, init, shutdown = pynvml.nvmlDeviceGetCount, pynvml.nvmlInit, pynvml.nvmlShutdown
+    assert codes(count, shutdown, init, count) == [999, 0, 0, 0]
+
+
+def test_another_driver_needs_another_process(mock: MockNvml) -> None:
+    """The library that is loaded fits the old one; recovery puts that back."""
+    mock.inject("driver", version="590.44.01")
+    assert codes(pynvml.nvmlShutdown, pynvml.nvmlInit) == [0, 18]
+    mock.inject("recover")
+    assert codes(pynvml.nvmlInit) == [0]
+
+
+def test_heat_holds_the_clocks_down(mock: MockNvml) -> None:
+    """From the slowdown threshold on, as the reasons of the clocks say."""
+    limit = pynvml.nvmlDeviceGetTemperatureThreshold(handle(1), 1)
+    for celsius, reason in ((limit - 1, 0x1), (limit, 0x40)):
+        mock.inject("thermal", gpu=1, celsius=celsius)
+        assert pynvml.nvmlDeviceGetTemperature(handle(1), 0) == celsius
+        assert pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle(1)) == reason
+    mock.inject("recover", gpu=1)
+    assert pynvml.nvmlDeviceGetTemperature(handle(1), 0) < limit
+
+
+def test_rows_wait_for_a_reset_or_have_no_spare(mock: MockNvml) -> None:
+    """Both are told apart, and recovery ends them."""
+    rows = pynvml.nvmlDeviceGetRemappedRows
+    mock.inject("remap", gpu=2)
+    assert rows(handle(2)) == (0, 0, 1, 0)
+    mock.inject("remap", gpu=2, pending=False, failed=True)
+    assert rows(handle(2)) == (0, 0, 0, 1)
+    mock.inject("recover", gpu=2)
+    assert rows(handle(2)) == (0, 0, 0, 0)
+
+
+def test_links_come_up_again_one_by_one() -> None:
+    """On both ends; links of the board that were never there stay down."""
+    with MockNvml(load_machine("dgx1-v100")) as mock:
+        pynvml.nvmlInit()
+
+        def up(gpu: int) -> int:
+            return sum(pynvml.nvmlDeviceGetNvLinkState(handle(gpu), at) for at in range(6))
+
+        mock.inject("link-down", gpu=0)
+        peers = [gpu for gpu in range(1, 8) if up(gpu) < 6]
+        mock.inject("link-up", gpu=0, link=2)
+        assert up(0) == 1
+        mock.inject("link-up", gpu=0)
+        assert [up(gpu) for gpu in (0, *peers)] == [6] * (1 + len(peers))
