@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from deviceplugin.xids import Response
+from runtime.ops import EVERYWHERE
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -43,7 +44,7 @@ class PluginSettings(BaseModel):
     device_plugins_dir: str = "/var/lib/kubelet/device-plugins"
     pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     sysfs_root: str = "/sys"
-    ops_host: str = "0.0.0.0"
+    ops_host: str = EVERYWHERE
     ops_port: Port = 8890
     numa_hints: bool = True
     policy: str = "training"

@@ -6,11 +6,12 @@ and says so. The answers of the two checks are computed at each request; they mu
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,9 @@ from prometheus_client.exposition import choose_encoder
 
 Check = Callable[[], str | None]
 """None means fine, else the reason why not in one line."""
+
+EVERYWHERE: Final = "::"
+"""Every address of the machine, of both families: a pod's may be of either."""
 
 _log = structlog.get_logger("runtime.ops")
 _TEXT = "text/plain; charset=utf-8"
@@ -29,12 +33,25 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = 32
 
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        # A kernel that was started without IPv6 has no "::"; its pods have IPv4 addresses only.
+        if host == EVERYWHERE and not socket.has_dualstack_ipv6():
+            host = "0.0.0.0"
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            # The system's default may be to leave IPv4 out.
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
 
 class OpsServer:
     """Serves metrics and the two probes on a thread of its own.
 
-    `port` 0 takes a free one; `start` returns what was taken and raises OSError when it is not
-    to be had. A check that raises counts as a reason.
+    `host` may be EVERYWHERE. `port` 0 takes a free one; `start` returns what was taken and raises
+    OSError when it is not to be had. A check that raises counts as a reason.
     """
 
     def __init__(
@@ -61,7 +78,7 @@ class OpsServer:
     def start(self) -> int:
         """Listen and return the port."""
         handler = type("Handler", (_Handler,), {"ops": self})
-        self._server = _Server((self._host, self._asked_port), handler)
+        self._server = _Server(self._host, self._asked_port, handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="ops", daemon=True
         )

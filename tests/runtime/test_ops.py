@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from runtime.ops import OpsServer
+from runtime.ops import EVERYWHERE, OpsServer
 
 
 class Daemon:
@@ -98,3 +98,37 @@ def test_stop_closes_the_port_and_may_be_repeated(daemon: Daemon) -> None:
     daemon.server.stop()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_everywhere_is_every_address_of_both_families(address: str) -> None:
+    """A kubelet probes a pod at its address, which may be of either family."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    server = OpsServer(EVERYWHERE, registry=CollectorRegistry())
+    server.start()
+    try:
+        with socket.socket(family) as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError:
+                pytest.skip(f"this machine has no address {address}")
+        connection = http.client.HTTPConnection(address, server.port, timeout=5)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        server.stop()
+
+
+def test_without_ipv6_everywhere_is_every_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that was started without IPv6 has no socket of that family."""
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    server = OpsServer(EVERYWHERE, registry=CollectorRegistry())
+    port = server.start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        server.stop()
