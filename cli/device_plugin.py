@@ -18,7 +18,24 @@ if TYPE_CHECKING:
 
 
 def device_plugin(
+    context: typer.Context,
     *,
+    config_file: Path | None = typer.Option(
+        None, envvar="CONFIG_FILE", help="What is offered and how: NVIDIA's own `version: v1` file."
+    ),
+    config_dir: Path | None = typer.Option(
+        None,
+        envvar="GPUTOPO_CONFIG_DIR",
+        help="A folder of such files; a label of the Node names one.",
+    ),
+    config_default: str = typer.Option(
+        "default", envvar="DEFAULT_CONFIG", help="The file of the folder for the fallback `named`."
+    ),
+    config_fallbacks: str = typer.Option(
+        "named,single,empty",
+        envvar="FALLBACK_STRATEGIES",
+        help="What to take, in order, when no label names a file.",
+    ),
     config: Path | None = typer.Option(None, help="A YAML file with the settings."),
     node_name: str | None = typer.Option(None, help="The node that this process serves."),
     kubeconfig: str | None = typer.Option(None, help="Default: the pod's service account."),
@@ -44,6 +61,8 @@ def device_plugin(
     """Advertise the node's GPUs to kubelet and hand over the sets that the scheduler chose.
 
     Each option of the daemon can be set as GPUTOPO_<OPTION> too, for example GPUTOPO_NODE_NAME.
+    The flags and variables of NVIDIA's device plugin (--mig-strategy, MIG_STRATEGY, ...) work as
+    well and stand over the file; docs/device-plugin.md has them all.
     """
     from runtime.lean_imports import without
 
@@ -51,6 +70,7 @@ def device_plugin(
         # On every node and never on a terminal: 4 MiB of memory for nothing.
         import structlog  # noqa: F401 -- imported here so that it does not find rich
 
+    from cli.plugin_config import Choice, make_reader
     from deviceplugin.main import run
     from deviceplugin.settings import PluginSettings
     from runtime.settings import load_settings
@@ -73,10 +93,12 @@ def device_plugin(
                     "--mock-faults and --mock-machine-label need --mock-machine"
                 )
             settings = load_settings(PluginSettings, config, os.environ, flags)
+            choice = Choice(config_file, config_dir, config_default, config_fallbacks)
+            reader = make_reader(choice, settings, os.environ, context.args)
             if mock_machine is not None:
                 reference = labelled_machine(settings, mock_machine_label) or mock_machine
                 settings = stack.enter_context(mocked(settings, reference, mock_faults))
-        return run(settings)
+        return run(settings, config=reader)
 
 
 @contextlib.contextmanager

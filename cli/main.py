@@ -24,6 +24,12 @@ COMMANDS: Final = {
 }
 
 
+# The device plugin takes the flags of NVIDIA's, which are data of its own.
+SETTINGS: Final = {
+    "device-plugin": {"allow_extra_args": True, "ignore_unknown_options": True},
+}
+
+
 def show_version(wanted: bool) -> None:
     """Print the version and end."""
     if wanted:
@@ -49,7 +55,7 @@ def build_app(names: Iterable[str]) -> typer.Typer:
     for name in names:
         module, summary = COMMANDS[name]
         function = getattr(importlib.import_module(module), name.replace("-", "_"))
-        app.command(name=name, short_help=summary)(function)
+        app.command(name=name, short_help=summary, context_settings=SETTINGS.get(name))(function)
     return app
 
 

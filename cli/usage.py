@@ -19,6 +19,9 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     expected: tuple[type[Exception], ...] = (TopologyError, SettingsError, OSError, *others)
     try:
         yield
+    except SettingsError as error:
+        print(f"gputopo: {'; '.join(error.problems)}", file=sys.stderr)
+        raise typer.Exit(2) from None
     except expected as error:
         print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None

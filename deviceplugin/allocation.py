@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
 from deviceplugin.errors import (
     HeldDeviceError,
     RequestError,
+    SharingError,
     StrictRefusalError,
     UnhealthyDeviceError,
     UnknownDeviceError,
 )
+from deviceplugin.resources.devices import Device, Resource, uuid_of
 from topology.gpuset import EMPTY, GpuSet, positions, size
 from topology.model import NodeTopology
-
-VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
-"""The variable that the NVIDIA container runtime reads; ids joined by comma."""
 
 Chooser = Callable[[GpuSet, int, GpuSet], GpuSet]
 """(free, how many, must): the best set of that size within `free` that contains `must`.
@@ -216,26 +214,53 @@ def _fill(count: int, near: GpuSet, offer: _Offer, promised: GpuSet, choose: Cho
     return choose(offer.usable, count, quiet)
 
 
-def environment(
-    asked: Iterable[str], topology: NodeTopology, unhealthy: GpuSet, held: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the environment of a container that kubelet gives these ids.
+def check_devices(
+    asked: Iterable[str], resource: Resource, held: Mapping[str, str]
+) -> tuple[Device, ...]:
+    """Return the devices that kubelet gives a container, in its order.
 
-    Each GPU is named once, in index order. Raises UnknownDeviceError, UnhealthyDeviceError or
-    HeldDeviceError naming the first id that cannot be given: kubelet fails the pod for good, so
-    `held` (uuid to pod) may only contain what kubelet itself has just confirmed.
+    Raises UnknownDeviceError, UnhealthyDeviceError or HeldDeviceError naming the first id that
+    cannot be given, SharingError for more replicas than the resource allows: kubelet fails the
+    pod for good, so `held` (device id to pod) may only contain what kubelet itself has just
+    confirmed.
     """
-    where = topology.position_of()
-    members = EMPTY
-    for uuid in asked:
-        if uuid not in where:
-            raise UnknownDeviceError(uuid)
-        if unhealthy >> where[uuid] & 1:
-            raise UnhealthyDeviceError(uuid)
-        if uuid in held:
-            raise HeldDeviceError(uuid, held[uuid])
-        members = GpuSet(members | 1 << where[uuid])
-    return {VISIBLE_DEVICES: ",".join(_uuids(members, topology))}
+    devices: list[Device] = []
+    taken = Taken(held)
+    for one in asked:
+        device = resource.by_id.get(one)
+        if device is None:
+            raise UnknownDeviceError(one)
+        if device.problem:
+            raise UnhealthyDeviceError(one)
+        holder = taken.by(device)
+        if holder is not None:
+            raise HeldDeviceError(one, holder)
+        devices.append(device)
+    replicas = sum(device.replicas > 1 for device in devices)
+    if resource.one_each and replicas and len(devices) > 1:
+        raise SharingError(f"{len(devices)} replicas of {resource.name} asked; one is allowed")
+    if resource.distinct and len({device.uuid for device in devices}) < len(devices):
+        raise SharingError(f"two replicas of {resource.name} would be of one GPU")
+    return tuple(devices)
+
+
+class Taken:
+    """Which devices are with other pods, also as a whole or as a part of what is offered now.
+
+    A pod keeps what it got before the configuration changed: the GPU that it has for itself is not
+    shared, and one that is shared still is not given out whole.
+    """
+
+    def __init__(self, held: Mapping[str, str]) -> None:
+        self._held = held
+        self._parts = {uuid_of(one): pod for one, pod in held.items()}
+
+    def by(self, device: Device) -> str | None:
+        """Return the pod that has the device, None if none has."""
+        for name in (device.id, device.uuid, device.gpu):
+            if name in self._held:
+                return self._held[name]
+        return self._parts.get(device.uuid) if device.replicas == 1 else None
 
 
 def _known(uuids: Iterable[str], where: Mapping[str, int]) -> GpuSet:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from deviceplugin.holdings import Holdings
-from deviceplugin.inventory import Board
+from deviceplugin.holdings import Holdings, Reading
 from deviceplugin.metrics import Metrics
-from deviceplugin.state import Held, carry_over, compose_state, judge_realised
+from deviceplugin.state import Held, carry_over, compose_state, judge_realised, on_gpus
+from deviceplugin.stock import Stock
 from runtime.objects import Pod
 from topology.errors import WireError
 from topology.model import NodeTopology
@@ -22,24 +22,22 @@ _log = structlog.get_logger("deviceplugin.books")
 class Books:
     """Composes topology and state, and counts each pod once by whether it got its promised set.
 
-    One thread uses it. `holdings` is None until kubelet has answered once: an empty state would
+    One thread uses it. `reading` is None until kubelet has answered once: an empty state would
     tell the scheduler that every GPU is free.
     """
 
     def __init__(
         self,
         *,
-        board: Board,
-        holdings: Callable[[], Holdings | None],
+        stock: Callable[[], Stock],
+        reading: Callable[[], Reading | None],
         pods: Callable[[], Mapping[str, Pod]],
-        resource: str,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._board = board
-        self._holdings = holdings
+        self._stock = stock
+        self._reading = reading
         self._pods = pods
-        self._resource = resource
         self._metrics = metrics
         self._clock = clock
         self._held: dict[str, Held] = {}
@@ -48,7 +46,7 @@ class Books:
 
     def topology(self) -> str | None:
         """Return the topology's text, None before the first discovery or if it is too large."""
-        topology = self._board.read().topology
+        topology = self._stock().inventory.topology
         if not topology.gpus:
             return None
         if self._encoded is None or self._encoded[0] is not topology:
@@ -57,13 +55,14 @@ class Books:
 
     def state(self) -> NodeState | None:
         """Return the state as it is now, None while too little is known."""
-        inventory, holdings, pods = self._board.read(), self._holdings(), self._pods()
-        if not inventory.topology.gpus or holdings is None:
+        stock, reading, pods = self._stock(), self._reading(), self._pods()
+        if not stock.inventory.topology.gpus or reading is None:
             return None
+        holdings = on_gpus(reading.everything(), stock.inventory)
         self._judge(holdings, pods)
         self._held = carry_over(self._held, holdings, pods, self._clock())
         believed = Holdings({key: held.pod for key, held in self._held.items()})
-        return compose_state(inventory, believed, pods, self._resource)
+        return compose_state(stock, believed, pods)
 
     def _judge(self, holdings: Holdings, pods: Mapping[str, Pod]) -> None:
         verdicts = judge_realised(holdings, pods)

@@ -1,18 +1,14 @@
-"""Where kubelet's questions are answered, one at a time.
+"""Where kubelet's questions about one resource are answered, one at a time.
 
-Everything that touches PodResources List goes through one lock, because of what List does inside
-kubelets before 1.38: between the moment kubelet sets devices aside and the moment it notes them
-for the pod, a List makes it forget them, and the next pod may get the same GPU. So List is
-called during GetPreferredAllocation (nothing is set aside yet), and otherwise only when no
-admission has been seen for a while. Allocate touches memory only.
+kubelet's books are asked during GetPreferredAllocation alone (`deviceplugin.ledger` says why);
+Allocate touches memory only.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
@@ -33,20 +29,25 @@ from deviceplugin.allocation import (
     Outcome,
     Plan,
     Request,
+    Taken,
     Wanted,
-    environment,
+    check_devices,
     plan,
 )
+from deviceplugin.edits.answer import ContainerAnswer, answer
 from deviceplugin.errors import (
     AllocationError,
     PodResourcesError,
     RequestError,
     StrictRefusalError,
 )
-from deviceplugin.holdings import Holdings
-from deviceplugin.inventory import Board, Inventory
+from deviceplugin.holdings import Reading
+from deviceplugin.ledger import Ledger
 from deviceplugin.lookup import Lookup
-from deviceplugin.metrics import FAILED, OK, REFUSED, Metrics
+from deviceplugin.metrics import OK, REFUSED, Metrics
+from deviceplugin.resources.devices import Resource
+from deviceplugin.shared_allocation import SharedCircumstances, plan_shared
+from deviceplugin.stock import Stock
 from runtime.objects import Pod
 from topology.errors import SelectionError
 from topology.gpuset import EMPTY, GpuSet, gpuset
@@ -62,13 +63,6 @@ LEAST_SECONDS: Final = 0.05
 """What List is given at least; kubelet answers within 1 to 13 ms."""
 
 _log = structlog.get_logger("deviceplugin.desk")
-
-
-class HoldingsReader(Protocol):
-    """kubelet's PodResources."""
-
-    def list(self, timeout: float) -> Holdings:
-        """Return who holds what; raises PodResourcesError."""
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -87,53 +81,43 @@ _PATIENCE = Patience()
 
 
 class Desk:
-    """Answers GetPreferredAllocation and Allocate, and reads back what became of them.
+    """Answers GetPreferredAllocation and Allocate for one resource.
 
     `pods` returns what the watch knows; `get_pod` asks the API server for one pod (None: there is
-    none) and raises KubeError. `chooser_for` makes the choice among a topology's GPUs.
-    `on_holdings` is called after every answer of List, which is `holdings` then.
+    none) and raises KubeError. `chooser_for` makes the choice among a topology's GPUs. All desks
+    of a node share one ledger.
     """
 
     def __init__(
         self,
         *,
-        board: Board,
+        stock: Callable[[], Stock],
         resource: str,
         pods: Callable[[], Mapping[str, Pod]],
         get_pod: Callable[[str, float], Pod | None],
-        pod_resources: HoldingsReader,
+        ledger: Ledger,
         chooser_for: Callable[[NodeTopology], Chooser],
         metrics: Metrics,
         patience: Patience = _PATIENCE,
-        on_holdings: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._board = board
+        self._stock = stock
         self._resource = resource
         self._pods = pods
         self._lookup = Lookup(get_pod, resource, clock)
-        self._pod_resources = pod_resources
+        self._ledger = ledger
         self._chooser_for = chooser_for
         self._metrics = metrics
         self._patience = patience
-        self._on_holdings = on_holdings
         self._clock = clock
-        self._lock = threading.Lock()
-        self._last: Holdings | None = None
         self._confirmed: dict[str, str] = {}
         self._confirmed_until = float("-inf")
-        self._rest_from = float("-inf")
-
-    @property
-    def holdings(self) -> Holdings | None:
-        """What kubelet said last, None before its first answer."""
-        return self._last
 
     def prefer(self, requests: Sequence[Request]) -> tuple[Plan, ...]:
         """Return the set to prefer for each container; raises AllocationError to refuse the pod."""
         # The wait for a reading that is under way counts too.
         deadline = self._clock() + self._patience.admission
-        with self._lock:
+        with self._ledger.lock:
             rest = AWAIT_ALLOCATE_SECONDS
             try:
                 return tuple(self._prefer(request, deadline) for request in requests)
@@ -148,21 +132,24 @@ class Desk:
                 self._metrics.drift.labels(str(Drift.INTERNAL)).inc()
                 return tuple(Plan((), Outcome.DRIFT, Drift.INTERNAL) for _ in requests)
             finally:
-                self._rest_from = self._clock() + rest
+                self._ledger.rest(rest)
 
-    def allocate(self, containers: Sequence[Sequence[str]]) -> tuple[dict[str, str], ...]:
-        """Return the environment of each container; raises AllocationError to fail the pod.
+    def allocate(self, containers: Sequence[Sequence[str]]) -> tuple[ContainerAnswer, ...]:
+        """Return what each container is given; raises AllocationError to fail the pod.
 
-        A GPU is refused as held only when the List of the GetPreferredAllocation just before
+        A device is refused as held only when the List of the GetPreferredAllocation just before
         showed it with another pod that is still alive. Older knowledge is not used: it would
         fail a restart that kubelet has every right to.
         """
-        with self._lock:
-            inventory = self._board.read()
+        with self._ledger.lock:
+            stock = self._stock()
+            resource = stock.resource(self._resource)
             held = self._still_held()
             try:
                 answers = tuple(
-                    environment(asked, inventory.topology, inventory.failed(), held)
+                    answer(
+                        check_devices(asked, resource, held), resource, stock.config, stock.facts
+                    )
                     for asked in containers
                 )
             except AllocationError as error:
@@ -170,115 +157,102 @@ class Desk:
                 _log.error("allocate refused", problem=str(error))
                 raise
             finally:
-                self._rest_from = self._clock() + self._patience.quiet
+                self._ledger.rest(self._patience.quiet)
             self._metrics.allocations.labels(OK).inc(len(answers))
         return answers
-
-    def read_back(self) -> Holdings | None:
-        """Ask kubelet who holds what, None if an admission is or may be under way.
-
-        Raises PodResourcesError.
-        """
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
-            if self._clock() < self._rest_from:
-                return None
-            return self._list(self._patience.pod_resources)
-        finally:
-            self._lock.release()
 
     def _prefer(self, request: Request, deadline: float) -> Plan:
         pods = self._pods()
         certain = True
         try:
             left = max(LEAST_SECONDS, deadline - self._clock())
-            holdings = self._list(min(self._patience.pod_resources, left))
+            reading = self._ledger.ask(min(self._patience.pod_resources, left))
         except PodResourcesError as error:
             _log.warning("kubelet does not say which pod is asking", problem=str(error))
-            holdings = self._last or Holdings()
+            reading = self._ledger.last or Reading()
             certain = False
-            who = identify_blindly(holdings, pods, self._resource, request.size)
+            who = identify_blindly(reading.of(self._resource), pods, self._resource, request.size)
         else:
+            holdings = reading.of(self._resource)
             who = identify(holdings, pods, self._resource, request.size)
             if who.unseen:
                 who, pods = self._lookup.settle(who, holdings, pods, request.size, deadline)
         begun = self._clock()
-        inventory = self._board.read()
+        everything = reading.everything()
         besides = frozenset([who.asking.pod.key]) if who.asking else who.candidates
-        held = live_holders(holdings, pods, besides=besides)
-        promised = promised_uuids(pods, holdings, asking=who.asking, candidates=who.candidates)
+        held = live_holders(everything, pods, besides=besides)
+        promised = promised_uuids(pods, everything, asking=who.asking, candidates=who.candidates)
         if not certain:
             # What kubelet said before may be over. It offers what it takes for free, so these GPUs
             # are spared where that can be, but nobody is refused for them.
             promised, held = promised | held.keys(), {}
-        where = inventory.topology.position_of()
-        circumstances = Circumstances(
-            unhealthy=inventory.failed(),
-            held=_set_of(held, where),
-            promised=_set_of(promised, where),
-        )
-        wanted = (
-            read_wanted(who.asking, where)
-            if who.asking
-            else Wanted(None, who.drift, all_strict(who.candidates, pods))
-        )
-        answer = self._plan(request, wanted, circumstances, inventory, who)
+        stock = self._stock()
+        resource = stock.resource(self._resource)
+        wanted = self._wanted(who, resource, pods)
+        found = self._plan(request, wanted, _Known(held, promised), stock, who)
         self._confirmed = held
         self._confirmed_until = self._clock() + CONFIRMED_SECONDS
         self._metrics.choice_seconds.observe(self._clock() - begun)
-        return answer
+        return found
+
+    def _wanted(self, who: Identified, resource: Resource, pods: Mapping[str, Pod]) -> Wanted:
+        if who.asking is None:
+            return Wanted(None, who.drift, all_strict(who.candidates, pods))
+        names = {
+            name for device in resource.devices for name in (device.id, device.uuid, device.gpu)
+        }
+        return read_wanted(who.asking, names)
 
     def _plan(
-        self,
-        request: Request,
-        wanted: Wanted,
-        circumstances: Circumstances,
-        inventory: Inventory,
-        who: Identified,
+        self, request: Request, wanted: Wanted, known: _Known, stock: Stock, who: Identified
     ) -> Plan:
         pod = who.asking.pod.key if who.asking else ""
         try:
-            answer = plan(
-                request,
-                wanted,
-                circumstances,
-                inventory.topology,
-                self._chooser_for(inventory.topology),
-            )
+            found = self._choose(request, wanted, known, stock)
         except (RequestError, SelectionError) as error:
             # A question that contradicts itself is no reason to fail a pod: kubelet then chooses.
             _log.error("no preference", pod=pod, size=request.size, problem=str(error))
             if wanted.strict:
                 raise StrictRefusalError(wanted.uuids, str(error)) from error
-            answer = Plan((), Outcome.DRIFT, Drift.BAD_REQUEST)
+            found = Plan((), Outcome.DRIFT, Drift.BAD_REQUEST)
         except AllocationError as error:
             _log.error("preference refused", pod=pod, size=request.size, problem=str(error))
             raise
-        self._metrics.preferred.labels(str(answer.outcome)).inc()
-        if answer.promised_taken:
-            self._metrics.promised_taken.inc(answer.promised_taken)
-        if answer.drift is not None:
-            self._metrics.drift.labels(str(answer.drift)).inc()
+        self._metrics.preferred.labels(str(found.outcome)).inc()
+        if found.promised_taken:
+            self._metrics.promised_taken.inc(found.promised_taken)
+        if found.drift is not None:
+            self._metrics.drift.labels(str(found.drift)).inc()
             _log.warning(
                 "drift",
                 pod=pod,
-                reason=str(answer.drift),
+                reason=str(found.drift),
                 wanted=wanted.uuids,
-                preferred=answer.uuids,
+                preferred=found.uuids,
             )
-        return answer
+        return found
 
-    def _list(self, timeout: float) -> Holdings:
-        try:
-            holdings = self._pod_resources.list(timeout)
-        except PodResourcesError:
-            self._metrics.pod_resources.labels(FAILED).inc()
-            raise
-        self._metrics.pod_resources.labels(OK).inc()
-        self._last = holdings
-        self._on_holdings()
-        return holdings
+    def _choose(self, request: Request, wanted: Wanted, known: _Known, stock: Stock) -> Plan:
+        resource, topology = stock.resource(self._resource), stock.inventory.topology
+        choose = self._chooser_for(topology)
+        if not resource.whole:
+            return plan_shared(
+                request,
+                wanted,
+                SharedCircumstances(known.held, known.promised),
+                resource,
+                policy=stock.config.flags.plugin.shared_devices_allocation_policy,
+                choose=choose,
+            )
+        taken = Taken(known.held)
+        circumstances = Circumstances(
+            unhealthy=stock.inventory.failed(),
+            held=gpuset(
+                device.position for device in resource.devices if taken.by(device) is not None
+            ),
+            promised=_places(known.promised, topology.position_of()),
+        )
+        return plan(request, wanted, circumstances, topology, choose)
 
     def _still_held(self) -> dict[str, str]:
         confirmed, until = self._confirmed, self._confirmed_until
@@ -293,7 +267,14 @@ class Desk:
         }
 
 
-def _set_of(uuids: Mapping[str, str] | frozenset[str], where: Mapping[str, int]) -> GpuSet:
+class _Known(msgspec.Struct, frozen=True):
+    """Device ids that live pods hold, and uuids that were promised to pods to come."""
+
+    held: dict[str, str]
+    promised: frozenset[str]
+
+
+def _places(uuids: frozenset[str], where: Mapping[str, int]) -> GpuSet:
     if not uuids:
         return EMPTY
     return gpuset(where[uuid] for uuid in uuids if uuid in where)

@@ -6,6 +6,7 @@ PluginError(Exception)
 │   ├── UnknownDeviceError       a device id that this node does not have
 │   ├── UnhealthyDeviceError     a GPU that has failed
 │   ├── HeldDeviceError          a GPU that another live pod has
+│   ├── SharingError             more replicas than the sharing rules allow a container
 │   └── StrictRefusalError       a strict pod cannot have its exact set
 ├── RegistrationError            kubelet cannot be told of the plugin
 ├── PodResourcesError            kubelet does not say who holds what
@@ -53,6 +54,10 @@ class HeldDeviceError(AllocationError):
         super().__init__(f"GPU {uuid} is held by pod {holder}" if holder else f"GPU {uuid} is held")
         self.uuid = uuid
         self.holder = holder
+
+
+class SharingError(AllocationError):
+    """A container asks for more replicas than the sharing rules allow."""
 
 
 class StrictRefusalError(AllocationError):

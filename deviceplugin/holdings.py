@@ -1,9 +1,9 @@
-"""What kubelet says each pod holds: the answer of PodResources List, reduced to one resource."""
+"""What kubelet says each pod holds: the answer of PodResources List."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 import grpc
@@ -46,44 +46,57 @@ class Holdings(msgspec.Struct, frozen=True):
         return {uuid: pod.key for pod in self.pods.values() for uuid in pod.uuids()}
 
 
-def read_holdings(pods: Iterable[api_pb2.PodResources], resource: str) -> Holdings:
-    """Reduce kubelet's answer to one resource.
+class Reading(msgspec.Struct, frozen=True):
+    """One answer of kubelet: pod (``namespace/name``) to container to resource to device ids."""
+
+    pods: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
+
+    def of(self, resource: str) -> Holdings:
+        """Reduce it to one resource; pods and containers without it stay, empty."""
+        return self._reduce(lambda devices: devices.get(resource, ()))
+
+    def everything(self) -> Holdings:
+        """Return the devices of all resources, other plugins' too."""
+        return self._reduce(lambda devices: tuple(one for ids in devices.values() for one in ids))
+
+    def _reduce(self, pick: Callable[[dict[str, tuple[str, ...]]], tuple[str, ...]]) -> Holdings:
+        return Holdings(
+            {
+                key: PodHoldings(key, {name: pick(one) for name, one in containers.items()})
+                for key, containers in self.pods.items()
+            }
+        )
+
+
+def read_answer(pods: Iterable[api_pb2.PodResources]) -> Reading:
+    """Translate kubelet's answer.
 
     A resource may have several entries in a container, one for each NUMA node.
     """
-    return Holdings(
-        {
-            f"{pod.namespace}/{pod.name}": PodHoldings(
-                key=f"{pod.namespace}/{pod.name}",
-                containers={
-                    container.name: tuple(
-                        uuid
-                        for devices in container.devices
-                        if devices.resource_name == resource
-                        for uuid in devices.device_ids
-                    )
-                    for container in pod.containers
-                },
-            )
-            for pod in pods
-        }
-    )
+    reading: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
+    for pod in pods:
+        containers = reading.setdefault(f"{pod.namespace}/{pod.name}", {})
+        for container in pod.containers:
+            held = containers.setdefault(container.name, {})
+            for devices in container.devices:
+                before = held.get(devices.resource_name, ())
+                held[devices.resource_name] = (*before, *devices.device_ids)
+    return Reading(reading)
 
 
 class PodResources:
     """kubelet's PodResources service on a unix socket.
 
     `list` has a side effect inside kubelets before 1.38: while an Allocate is in flight it may
-    make kubelet forget that allocation. Only `deviceplugin.desk.Desk` calls it, which knows, and
-    one call at a time.
+    make kubelet forget that allocation. Only `deviceplugin.ledger.Ledger` calls it, which knows,
+    and one call at a time.
     """
 
-    def __init__(self, socket: str, resource: str) -> None:
+    def __init__(self, socket: str) -> None:
         self._socket = socket
-        self._resource = resource
         self._connect()
 
-    def list(self, timeout: float) -> Holdings:
+    def list(self, timeout: float) -> Reading:
         """Ask kubelet; raises PodResourcesError after `timeout` seconds or when it refuses."""
         end = time.monotonic() + timeout
         renewed = False
@@ -113,9 +126,9 @@ class PodResources:
         self._channel = grpc.insecure_channel(f"unix:{self._socket}", options=CHANNEL_OPTIONS)
         self._stub = api_pb2_grpc.PodResourcesListerStub(self._channel)
 
-    def _ask(self, timeout: float) -> Holdings:
+    def _ask(self, timeout: float) -> Reading:
         answer = self._stub.List(api_pb2.ListPodResourcesRequest(), timeout=timeout)
-        return read_holdings(answer.pod_resources, self._resource)
+        return read_answer(answer.pod_resources)
 
 
 # Every error that a stub raises is a Call too; the library's types do not say so.

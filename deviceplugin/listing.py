@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-from deviceplugin.inventory import Inventory
+from deviceplugin.resources.devices import Resource
 from deviceplugin.v1beta1 import api_pb2
 
 HEALTHY = "Healthy"
@@ -15,24 +15,24 @@ MOST_STREAMS = 4
 """A stream keeps a thread of the server for its life: half of them stay for the other calls."""
 
 
-def list_devices(inventory: Inventory, *, numa_hints: bool) -> api_pb2.ListAndWatchResponse:
-    """Return the whole list. A failed GPU stays in it.
+def list_devices(resource: Resource, *, numa_hints: bool) -> api_pb2.ListAndWatchResponse:
+    """Return the whole list. A failed device stays in it.
 
     kubelet keeps the last health of a device that vanishes from the list while a pod uses it, so
-    leaving a failed GPU out would show it as healthy.
+    leaving a failed one out would show it as healthy.
     """
     return api_pb2.ListAndWatchResponse(
         devices=[
             api_pb2.Device(
-                ID=gpu.uuid,
-                health=UNHEALTHY if gpu.uuid in inventory.unhealthy else HEALTHY,
+                ID=device.id,
+                health=UNHEALTHY if device.problem else HEALTHY,
                 topology=(
-                    api_pb2.TopologyInfo(nodes=[api_pb2.NUMANode(ID=gpu.numa_node)])
-                    if numa_hints and gpu.numa_node is not None
+                    api_pb2.TopologyInfo(nodes=[api_pb2.NUMANode(ID=device.numa_node)])
+                    if numa_hints and device.numa_node is not None
                     else None
                 ),
             )
-            for gpu in inventory.topology.gpus
+            for device in resource.devices
         ]
     )
 

@@ -3,7 +3,8 @@
 | thread | does |
 |---|---|
 | monitor | NVML: discovery, events, probes; posts to the board |
-| registrar | sockets and registration with kubelet |
+| registrar:RESOURCE | sockets and registration with kubelet, one for each resource |
+| config | follows the configuration |
 | rpc-0..7 | kubelet's calls |
 | read-back | PodResources outside of admissions |
 | pods | list and watch of the own node's pods |
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -21,24 +23,28 @@ import structlog
 
 from deviceplugin.books import Books
 from deviceplugin.choosers import Choosers
+from deviceplugin.config.health import xid_responses
+from deviceplugin.config.model import Config
+from deviceplugin.config.source import ConfigReader
+from deviceplugin.config.watch import ConfigWatch
 from deviceplugin.desk import Desk, Patience
 from deviceplugin.discovery import discover
+from deviceplugin.edits.nodes import read_facts
+from deviceplugin.endpoints import Endpoint, Endpoints, Place
+from deviceplugin.errors import NvmlError
 from deviceplugin.holdings import PodResources
-from deviceplugin.inventory import Board, Inventory
-from deviceplugin.listing import Listing, list_devices
+from deviceplugin.inventory import Board
+from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
 from deviceplugin.monitor import Monitor
 from deviceplugin.nvml_interface import Nvml
 from deviceplugin.pods import PODS_PATH, PodCache, PodGetter, own_node_query
 from deviceplugin.publisher import Publisher, read_state
 from deviceplugin.readback import ReadBack
-from deviceplugin.registrar import Registrar
-from deviceplugin.server import PluginServer
-from deviceplugin.servicer import Servicer
 from deviceplugin.settings import PluginSettings
-from deviceplugin.v1beta1.api_pb2 import ListAndWatchResponse
+from deviceplugin.stock import Stock, Store
 from runtime import logs
-from runtime.errors import AccessError, KubeError
+from runtime.errors import AccessError, KubeError, SettingsError
 from runtime.kube import KubeClient, connect
 from runtime.lifecycle import Workers
 from runtime.objects import Pod
@@ -53,10 +59,15 @@ _log = structlog.get_logger("deviceplugin")
 
 
 def run(
-    settings: PluginSettings, *, nvml: Nvml | None = None, stop: threading.Event | None = None
+    settings: PluginSettings,
+    *,
+    config: ConfigReader | None = None,
+    nvml: Nvml | None = None,
+    stop: threading.Event | None = None,
 ) -> int:
     """Run the device plugin until a signal, or until `stop` is set; return the exit code.
 
+    `config` reads what is offered and how, and is followed; None is the default of everything.
     With `nvml` given it is used, and never closed, in place of the driver's library. With `stop`
     given the process belongs to somebody else: logging and signals are left alone. 0 after an
     asked stop, 1 when a thread failed or the start was impossible, with one line in the log.
@@ -66,18 +77,23 @@ def run(
         # gRPC's core writes each closed connection to standard error, in a format of its own. It
         # reads this when the first channel or server is made, which is later.
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    reader = config or ConfigReader()
     try:
         client = connect(settings.kubeconfig)
         choosers = Choosers(settings.policy)
-    except (AccessError, SelectionError) as error:
+        first = reader.load()
+    except (AccessError, SelectionError, SettingsError) as error:
         _log.error("cannot start", problem=str(error))
         return 1
     workers = Workers()
+    plugin = Plugin(
+        settings, (reader, first), client=client, choosers=choosers, workers=workers, nvml=nvml
+    )
     if stop is None:
         workers.take_signals()
+        signal.signal(signal.SIGHUP, lambda *_: plugin.config_watch.reload())
     else:
         _follow(stop, workers)
-    plugin = Plugin(settings, client, choosers, workers, nvml)
     try:
         plugin.start()
     except OSError as error:
@@ -95,15 +111,21 @@ class Plugin:
     def __init__(
         self,
         settings: PluginSettings,
+        config: tuple[ConfigReader, Config],
+        *,
         client: KubeClient,
         choosers: Choosers,
         workers: Workers,
         nvml: Nvml | None,
     ) -> None:
+        reader, first = config
         self._settings = settings
         self._client = client
+        self._choosers = choosers
         self._workers = workers
         self._given_nvml = nvml
+        self._opened = False
+        self._kubelet_socket = first.flags.kubelet_socket
         self.metrics = Metrics()
         self.board = Board()
         self.pods = PodCache(on_change=self._hear_server, on_end=self._wake_read_back)
@@ -117,33 +139,33 @@ class Plugin:
             # The first to notice that the API server is back: short, and it spreads by itself.
             last_pause=2.0,
         )
-        self.pod_resources = PodResources(settings.pod_resources_socket, settings.resource)
-        self.desk = Desk(
-            board=self.board,
-            resource=settings.resource,
-            pods=self.pods.read,
-            get_pod=PodGetter(client).get,
-            pod_resources=self.pod_resources,
-            chooser_for=choosers,
-            metrics=self.metrics,
-            patience=Patience(
-                pod_resources=settings.pod_resources_seconds,
-                admission=settings.admission_seconds,
-                quiet=settings.read_back_quiet_seconds,
-            ),
-            on_holdings=self._wake_publisher,
+        self.pod_resources = PodResources(settings.pod_resources_socket)
+        self.pod_getter = PodGetter(client)
+        self.ledger = Ledger(
+            self.pod_resources,
+            self.metrics,
+            timeout=settings.pod_resources_seconds,
+            on_reading=self._wake_publisher,
+        )
+        self.store = Store(
+            first,
+            look=lambda inventory, config: read_facts(Path(settings.dev_root), inventory, config),
+            on_change=self._tell,
+            main=settings.resource,
+        )
+        self.endpoints = Endpoints(
+            Path(settings.device_plugins_dir), self._make_endpoint, self._start_endpoint
         )
         self.read_back = ReadBack(
-            self.desk.read_back,
+            self.ledger.read_back,
             self.pods.read,
             period=settings.read_back_seconds,
             quiet=settings.read_back_quiet_seconds,
         )
         books = Books(
-            board=self.board,
-            holdings=lambda: self.desk.holdings,
+            stock=self.store.read,
+            reading=lambda: self.ledger.last,
             pods=self.pods.read,
-            resource=settings.resource,
             metrics=self.metrics,
         )
         self.publisher = Publisher(
@@ -155,29 +177,27 @@ class Plugin:
             interval=settings.publish_seconds,
             verify_seconds=settings.verify_seconds,
         )
-        self.listing = Listing(self._list(self.board.read()), self._wake_registrar)
-        servicer = Servicer(self.desk, self.listing, self.metrics, self.read_back.wake)
-        self.registrar = Registrar(
-            folder=Path(settings.device_plugins_dir),
-            resource=settings.resource,
-            listing=self.listing,
-            serve=lambda path: PluginServer(path, servicer),
-            metrics=self.metrics,
-            ready=lambda: bool(self.board.read().topology.gpus),
-            poll_seconds=settings.socket_poll_seconds,
-        )
         self.monitor = Monitor(
             open_nvml=self._open_nvml,
             close_nvml=self._close_nvml,
-            discover=lambda nvml: discover(nvml, Path(settings.sysfs_root)),
+            discover=lambda nvml: discover(
+                nvml, Path(settings.sysfs_root), Path(settings.proc_root)
+            ),
             board=self.board,
             metrics=self.metrics,
             stopping=workers.stopping,
-            hold_seconds=settings.recovery_hold_seconds,
+            hold_seconds=first.health.hold_seconds or settings.recovery_hold_seconds,
             probe_seconds=settings.probe_seconds,
             reinit_seconds=settings.reinit_seconds,
-            xid_responses=settings.xid_responses,
+            xid_responses=settings.xid_responses | xid_responses(first.health),
             warm=choosers.warm,
+        )
+        self.config_watch = ConfigWatch(
+            reader,
+            self._take_config,
+            self.metrics,
+            period=settings.config_poll_seconds,
+            on_look=self.store.refresh,
         )
         self.ops = OpsServer(
             settings.ops_host,
@@ -190,14 +210,15 @@ class Plugin:
     def start(self) -> None:
         """Start all threads; raises OSError if the ops port is taken."""
         self.ops.start()
-        self.board.listen(self._tell)
+        self.board.listen(self.store.take_inventory)
         self._remember()
+        self.endpoints.sweep()
         start = self._workers.start
         start("pods", self.reflector.run, self.reflector.stop)
         start("publisher", self.publisher.run, self.publisher.stop)
         start("read-back", self.read_back.run, self.read_back.stop)
         start("monitor", self.monitor.run)
-        start("registrar", self.registrar.run, self.registrar.stop)
+        start("config", self.config_watch.run, self.config_watch.stop)
 
     def close(self) -> None:
         """Let go of connections and the ops port; after all threads have ended."""
@@ -226,22 +247,55 @@ class Plugin:
     def _wake_read_back(self) -> None:
         self.read_back.wake()
 
-    def _wake_registrar(self) -> None:
-        self.registrar.wake()
-
-    def _tell(self, inventory: Inventory) -> None:
+    def _tell(self, stock: Stock) -> None:
+        inventory = stock.inventory
         self.metrics.show_health(
             {
                 (gpu.uuid, str(gpu.index)): gpu.uuid not in inventory.unhealthy
                 for gpu in inventory.topology.gpus
             }
         )
-        self.listing.post(self._list(inventory))
+        self.endpoints.offer(stock)
         self.publisher.wake()
-        self.registrar.wake()
 
-    def _list(self, inventory: Inventory) -> ListAndWatchResponse:
-        return list_devices(inventory, numa_hints=self._settings.numa_hints)
+    def _take_config(self, config: Config) -> None:
+        if config.flags.kubelet_socket != self._kubelet_socket:
+            _log.warning("another kubelet socket is used only after a restart")
+        self.store.take_config(config)
+
+    def _make_endpoint(self, resource: str) -> Endpoint:
+        settings = self._settings
+        desk = Desk(
+            stock=self.store.read,
+            resource=resource,
+            pods=self.pods.read,
+            get_pod=self.pod_getter.get,
+            ledger=self.ledger,
+            chooser_for=self._choosers,
+            metrics=self.metrics,
+            patience=Patience(
+                pod_resources=settings.pod_resources_seconds,
+                admission=settings.admission_seconds,
+                quiet=settings.read_back_quiet_seconds,
+            ),
+        )
+        return Endpoint(
+            resource,
+            desk=desk,
+            metrics=self.metrics,
+            place=Place(
+                Path(settings.device_plugins_dir),
+                self._kubelet_socket,
+                settings.socket_poll_seconds,
+            ),
+            numa_hints=settings.numa_hints,
+            on_allocated=self.read_back.wake,
+        )
+
+    def _start_endpoint(self, endpoint: Endpoint) -> None:
+        if not self._workers.stopping.is_set():
+            registrar = endpoint.registrar
+            self._workers.start(f"registrar:{endpoint.resource}", registrar.run, registrar.stop)
 
     def _open_nvml(self) -> Nvml:
         if self._given_nvml is not None:
@@ -249,24 +303,33 @@ class Plugin:
         # Only here: a process that is given an NVML never loads the driver's binding.
         from deviceplugin.nvml import open_nvml  # noqa: PLC0415 -- see above
 
-        return open_nvml()
+        try:
+            nvml = open_nvml()
+        except NvmlError as error:
+            if self.store.read().config.flags.fail_on_init_error and not self._opened:
+                self._workers.ask_stop(error)
+            raise
+        self._opened = True
+        return nvml
 
     def _close_nvml(self, nvml: Nvml) -> None:
         if nvml is not self._given_nvml:
             nvml.close()
 
     def _is_healthy(self) -> str | None:
-        server = self.registrar.server
-        if server is not None and not server.answers():
-            return f"the plugin does not answer on {server.path}"
-        return None
+        problems = (endpoint.problem() for endpoint in self.endpoints.all())
+        return next((problem for problem in problems if problem), None)
 
     def _is_ready(self) -> str | None:
-        if not self.board.read().topology.gpus:
+        stock = self.store.read()
+        if not stock.inventory.topology.gpus:
             return f"no GPUs: {self.monitor.problem}"
-        if not self.registrar.registered:
-            return f"not registered: {self.registrar.problem or 'waiting for kubelet'}"
-        return None
+        endpoints = self.endpoints.all()
+        if not any(endpoint.devices for endpoint in endpoints):
+            return f"nothing to offer: {stock.problem or 'the configuration leaves no device'}"
+        waiting = (endpoint.waits_for() for endpoint in endpoints)
+        problem = next((problem for problem in waiting if problem), None)
+        return f"not registered: {problem}" if problem else None
 
 
 def _follow(stop: threading.Event, workers: Workers) -> None:

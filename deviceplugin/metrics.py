@@ -98,7 +98,8 @@ class Metrics:
         )
         self.registered = Gauge(
             "gputopo_plugin_registered",
-            "1 while kubelet watches the device list.",
+            "1 while kubelet watches the device list of a resource.",
+            ["resource"],
             registry=self.registry,
         )
         self.device_healthy = Gauge(
@@ -117,6 +118,12 @@ class Metrics:
             "gputopo_plugin_nvml_errors",
             "NVML calls that failed: init, wait, probe, discovery.",
             ["stage"],
+            registry=self.registry,
+        )
+        self.config_reloads = Counter(
+            "gputopo_plugin_config_reloads",
+            "Configurations read after the start: ok, failed (the one before stays in force).",
+            ["result"],
             registry=self.registry,
         )
         self.writes = Counter(
@@ -154,6 +161,7 @@ class Metrics:
         for result in _RESULTS:
             self.pod_resources.labels(result)
             self.writes.labels(result)
+            self.config_reloads.labels(result)
             for cause in Cause:
                 self.registrations.labels(str(cause), result)
         for stage in ("init", "wait", "probe", "discovery"):

@@ -9,7 +9,7 @@ import structlog
 
 from deviceplugin.backoff import Backoff
 from deviceplugin.errors import PodResourcesError
-from deviceplugin.holdings import Holdings
+from deviceplugin.holdings import Reading
 from runtime.objects import Pod
 
 FIRST_PAUSE = 0.25
@@ -27,7 +27,7 @@ class ReadBack:
 
     def __init__(
         self,
-        read: Callable[[], Holdings | None],
+        read: Callable[[], Reading | None],
         pods: Callable[[], Mapping[str, Pod]],
         *,
         period: float = 5.0,
@@ -64,14 +64,14 @@ class ReadBack:
     def _once(self) -> float:
         """Read once; return in how many seconds to read again."""
         try:
-            holdings = self._read()
+            reading = self._read()
         except PodResourcesError as error:
             _log.warning("kubelet does not say who holds what", problem=str(error))
             return self._soon.next()
-        if holdings is None:
+        if reading is None:
             return self._quiet
         pods = self._pods()
-        if any(key in pods and pods[key].finished for key in holdings.pods):
+        if any(key in pods and pods[key].finished for key in reading.pods):
             # kubelet frees lazily: it will say so in a moment.
             return self._soon.next()
         self._soon.reset()

@@ -47,7 +47,8 @@ class Registrar:
     """Serves and registers until `stop`; `run` is the work of one thread.
 
     `serve` starts a server on a socket path; `ready` says whether there is something to
-    advertise (a node whose NVML does not work must not be offered to pods).
+    advertise (a node whose NVML does not work must not be offered to pods). `kubelet` is its
+    socket if it does not stand in the folder. `aloof` serves and never registers.
     """
 
     def __init__(
@@ -59,18 +60,21 @@ class Registrar:
         serve: Callable[[Path], PluginServer],
         metrics: Metrics,
         ready: Callable[[], bool] = lambda: True,
+        aloof: bool = False,
         poll_seconds: float = 0.05,
         stream_timeout: float = STREAM_TIMEOUT,
         token: str | None = None,
+        kubelet: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
-        self._kubelet = folder / KUBELET_SOCKET
+        self._kubelet = kubelet or folder / KUBELET_SOCKET
         self._resource = resource
         self._listing = listing
         self._serve = serve
         self._metrics = metrics
         self._ready = ready
+        self.aloof = aloof
         self._poll = poll_seconds
         self._stream_timeout = stream_timeout
         self._token = token or sockets.new_token()
@@ -103,13 +107,10 @@ class Registrar:
 
     def run(self) -> None:
         """Serve and register until `stop`."""
-        swept = sockets.sweep(self._folder)
-        if swept:
-            _log.info("sockets of former processes removed", names=swept)
         while not self._stopping.is_set():
             self._wake.clear()
             pause = self._step() if self._ready() else self._poll
-            self._metrics.registered.set(self.registered)
+            self._metrics.registered.labels(self._resource).set(self.registered)
             self._wake.wait(pause)
         self._listing.close()
         if self._server is not None:
@@ -122,6 +123,8 @@ class Registrar:
 
     def _step(self) -> float:
         """Do what is due; return how many seconds to rest."""
+        if self.aloof:
+            return self._serve_only()
         here = sockets.identify(self._kubelet)
         if here is None:
             # Nobody to register with. An own socket that is gone waits too: a kubelet that
@@ -150,6 +153,17 @@ class Registrar:
         self._ever = True
         self._metrics.registrations.labels(str(cause), OK).inc()
         _log.info("registered", cause=str(cause), resource=self._resource)
+        return self._poll
+
+    def _serve_only(self) -> float:
+        """Have a socket, for whoever knows of it."""
+        lost = self._server is not None and sockets.identify(self._server.path) is None
+        try:
+            self._renew(Cause.OWN_SOCKET if lost else Cause.START)
+        except RegistrationError as error:
+            self.problem = str(error)
+            return self._pause.next()
+        self.problem = "kubelet is not told of it, as the configuration says"
         return self._poll
 
     def _why(self, here: sockets.Identity) -> Cause | None:

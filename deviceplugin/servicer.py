@@ -11,10 +11,12 @@ import structlog
 
 from deviceplugin.allocation import Request
 from deviceplugin.desk import Desk
+from deviceplugin.edits.answer import ContainerAnswer
 from deviceplugin.errors import (
     AllocationError,
     HeldDeviceError,
     RequestError,
+    SharingError,
     StrictRefusalError,
     UnhealthyDeviceError,
     UnknownDeviceError,
@@ -28,6 +30,7 @@ _STATUS: dict[type[AllocationError], grpc.StatusCode] = {
     UnknownDeviceError: grpc.StatusCode.NOT_FOUND,
     UnhealthyDeviceError: grpc.StatusCode.UNAVAILABLE,
     HeldDeviceError: grpc.StatusCode.FAILED_PRECONDITION,
+    SharingError: grpc.StatusCode.INVALID_ARGUMENT,
     StrictRefusalError: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
@@ -102,18 +105,14 @@ class Servicer(api_pb2_grpc.DevicePluginServicer):
         begun = time.perf_counter()
         asked = [tuple(container.devices_ids) for container in request.container_requests]
         try:
-            environments = self._desk.allocate(asked)
+            answers = self._desk.allocate(asked)
         except AllocationError as error:
             _refuse(context, error)
         finally:
             self._allocate_seconds.observe(time.perf_counter() - begun)
         self._on_allocated()
         _log.info("allocated", devices=asked)
-        return api_pb2.AllocateResponse(
-            container_responses=[
-                api_pb2.ContainerAllocateResponse(envs=environment) for environment in environments
-            ]
-        )
+        return api_pb2.AllocateResponse(container_responses=[_translate(one) for one in answers])
 
     def PreStartContainer(  # noqa: N802 -- kubelet's name
         self,
@@ -122,6 +121,28 @@ class Servicer(api_pb2_grpc.DevicePluginServicer):
     ) -> api_pb2.PreStartContainerResponse:
         """Do nothing: kubelet is not told to call, so that restarts never depend on us."""
         return api_pb2.PreStartContainerResponse()
+
+
+def _translate(one: ContainerAnswer) -> api_pb2.ContainerAllocateResponse:
+    return api_pb2.ContainerAllocateResponse(
+        envs=one.envs,
+        mounts=[
+            api_pb2.Mount(
+                container_path=mount.container_path,
+                host_path=mount.host_path,
+                read_only=mount.read_only,
+            )
+            for mount in one.mounts
+        ],
+        devices=[
+            api_pb2.DeviceSpec(
+                container_path=node.container_path, host_path=node.host_path, permissions="rw"
+            )
+            for node in one.devices
+        ],
+        annotations=one.annotations,
+        cdi_devices=[api_pb2.CDIDevice(name=name) for name in one.cdi_devices],
+    )
 
 
 def _refuse(context: grpc.ServicerContext, error: AllocationError) -> NoReturn:

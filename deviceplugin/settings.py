@@ -24,6 +24,10 @@ class PluginSettings(BaseModel):
     narrows its offer to one NUMA node, and a set that the scheduler chose across two cannot be
     had. `policy` names how a set is chosen for a pod that was bound without one.
 
+    `sysfs_root`, `proc_root` and `dev_root` say where the host's /sys, /proc and the folder of its
+    /dev are seen by this process; `cdi_dir` is where container runtimes look for CDI files.
+
+    `config_poll_seconds` is how often the configuration's content is looked at.
     `socket_poll_seconds` is how often the sockets are looked at. `pod_resources_seconds` is the
     patience with PodResources, `admission_seconds` with everything that is asked during one
     admission. `read_back_seconds` is the longest time between two readings of what pods really
@@ -44,6 +48,9 @@ class PluginSettings(BaseModel):
     device_plugins_dir: str = "/var/lib/kubelet/device-plugins"
     pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     sysfs_root: str = "/sys"
+    proc_root: str = "/proc"
+    dev_root: str = "/"
+    cdi_dir: str = "/var/run/cdi"
     ops_host: str = EVERYWHERE
     ops_port: Port = 8890
     numa_hints: bool = True
@@ -56,6 +63,7 @@ class PluginSettings(BaseModel):
     read_back_quiet_seconds: Seconds = 0.1
     publish_seconds: Seconds = 0.5
     verify_seconds: Seconds = 60.0
+    config_poll_seconds: Seconds = 1.0
     probe_seconds: Seconds = 10.0
     recovery_hold_seconds: Seconds = 60.0
     reinit_seconds: Seconds = 10.0

@@ -10,6 +10,8 @@ import msgspec
 from deviceplugin.admission import assignment_of
 from deviceplugin.holdings import Holdings, PodHoldings
 from deviceplugin.inventory import Inventory
+from deviceplugin.resources.devices import uuid_of
+from deviceplugin.stock import Stock
 from runtime.objects import Pod
 from topology.errors import WireError
 from topology.wire import NodeState
@@ -26,9 +28,23 @@ class Held(msgspec.Struct, frozen=True):
     seen: float
 
 
-def compose_state(
-    inventory: Inventory, holdings: Holdings, pods: Mapping[str, Pod], resource: str
-) -> NodeState:
+def on_gpus(holdings: Holdings, inventory: Inventory) -> Holdings:
+    """Return the same with physical GPUs in place of replicas and MIG instances, each once."""
+    gpu_of = {one.uuid: gpu for gpu, instances in inventory.mig.items() for one in instances}
+
+    def translate(ids: tuple[str, ...]) -> tuple[str, ...]:
+        uuids = (uuid_of(one) for one in ids)
+        return tuple(dict.fromkeys(gpu_of.get(uuid, uuid) for uuid in uuids))
+
+    return Holdings(
+        {
+            key: PodHoldings(key, {name: translate(ids) for name, ids in pod.containers.items()})
+            for key, pod in holdings.pods.items()
+        }
+    )
+
+
+def compose_state(stock: Stock, holdings: Holdings, pods: Mapping[str, Pod]) -> NodeState:
     """Return the state with generation 0.
 
     A pod is named by its UID where the watch knows it for certain, else by ``namespace/name``:
@@ -36,6 +52,7 @@ def compose_state(
     be the successor, by name, of the one that kubelet means; calling it realised would free its
     promise. GPUs that the node no longer shows are left out.
     """
+    inventory = stock.inventory
     known = inventory.topology.position_of()
     allocations: dict[str, tuple[str, ...]] = {}
     for key in sorted(holdings.pods):
@@ -46,9 +63,10 @@ def compose_state(
             )
     return NodeState(
         generation=0,
-        resources=(resource,),
+        resources=tuple(stock.division.resources),
         unhealthy=dict(sorted(inventory.unhealthy.items())),
         allocations=allocations,
+        withheld=dict(sorted(stock.division.withheld.items())),
     )
 
 

@@ -52,14 +52,16 @@ class NodeState(msgspec.Struct, frozen=True):
 
     `unhealthy` maps the uuid of each GPU that must not be given out to the reason. `allocations`
     maps a pod (its UID, or ``namespace/name`` where the UID is unknown) to the uuids that kubelet
-    really gave it. `resources` names what the plugin advertises. `generation` grows with each
-    change.
+    really gave it. `resources` names what the plugin advertises. `withheld` maps the uuid of each
+    GPU that is well and is not offered as a whole (it is shared, cut into MIG instances, or
+    excluded) to the reason. `generation` grows with each change.
     """
 
     generation: int
     resources: tuple[str, ...] = ()
     unhealthy: dict[str, str] = {}
     allocations: dict[str, tuple[str, ...]] = {}
+    withheld: dict[str, str] = {}
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -128,6 +130,7 @@ class _State(msgspec.Struct, omit_defaults=True):
     resources: tuple[str, ...] = ()
     unhealthy: dict[_Name, str] = {}
     allocations: dict[_Name, tuple[_Name, ...]] = {}
+    withheld: dict[_Name, str] = {}
 
 
 class _Assignment(msgspec.Struct, omit_defaults=True):
@@ -235,6 +238,7 @@ def encode_state(state: NodeState) -> str:
             resources=state.resources,
             unhealthy=state.unhealthy,
             allocations=state.allocations,
+            withheld=state.withheld,
         ),
     )
 
@@ -248,6 +252,7 @@ def decode_state(text: str | bytes) -> NodeState:
         resources=wire.resources,
         unhealthy=dict(wire.unhealthy),
         allocations=dict(wire.allocations),
+        withheld=dict(wire.withheld),
     )
 
 

@@ -295,7 +295,7 @@ def judge(record: _NodeRecord) -> NodeFacts:
     unreadable = record.raw_state is not None and record.state is None
     state = record.state or NodeState(generation=0)
     where = {uuid: 1 << position for position, uuid in enumerate(record.uuids)}
-    unhealthy = _mask(where, state.unhealthy)
+    unhealthy = _mask(where, state.unhealthy) | _mask(where, state.withheld)
     real = {holder: _mask(where, uuids) for holder, uuids in state.allocations.items()}
     occupied = 0
     for mask in real.values():

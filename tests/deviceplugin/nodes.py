@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from deviceplugin.choosers import Choosers
+from deviceplugin.config.model import Config
 from deviceplugin.errors import PodResourcesError
-from deviceplugin.holdings import Holdings, PodHoldings
+from deviceplugin.holdings import Holdings, PodHoldings, Reading
+from deviceplugin.inventory import Inventory
+from deviceplugin.stock import Stock, take_stock
 from runtime.objects import Container, ObjectMeta, Pod, PodSpec, PodStatus, Resources
 from topology.links import Level
 from topology.model import Gpu, NodeTopology
@@ -122,6 +125,16 @@ def holdings(**pods: Mapping[str, tuple[str, ...]]) -> Holdings:
     )
 
 
+def reading_of(held: Holdings, resource: str = RESOURCE) -> Reading:
+    """Return kubelet's whole answer that reduces to these holdings."""
+    return Reading(
+        {
+            key: {name: {resource: ids} for name, ids in one.containers.items()}
+            for key, one in held.pods.items()
+        }
+    )
+
+
 class FakePodResources:
     """kubelet's PodResources: answers what it is told to, or fails, and counts."""
 
@@ -129,12 +142,21 @@ class FakePodResources:
         self.answer = answer
         self.calls = 0
 
-    def list(self, timeout: float) -> Holdings:
+    def list(self, timeout: float) -> Reading:
         """Return the answer; None stands for a kubelet that does not answer."""
         self.calls += 1
         if self.answer is None:
             raise PodResourcesError(f"DEADLINE_EXCEEDED after {timeout:g} s")
-        return self.answer
+        return reading_of(self.answer)
+
+
+def stock_of(
+    topology: NodeTopology,
+    unhealthy: Mapping[str, str] | None = None,
+    config: Config | None = None,
+) -> Stock:
+    """Return what a node offers."""
+    return take_stock(Inventory(topology, dict(unhealthy or {})), config or Config())
 
 
 class FakeClock:

@@ -7,13 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deviceplugin.allocation import (
-    VISIBLE_DEVICES,
     Circumstances,
     Drift,
     Outcome,
     Request,
     Wanted,
-    environment,
+    check_devices,
     plan,
 )
 from deviceplugin.errors import (
@@ -23,8 +22,8 @@ from deviceplugin.errors import (
     UnhealthyDeviceError,
     UnknownDeviceError,
 )
-from tests.deviceplugin.nodes import CHOOSERS, DGX1V, PAIRS, machine, names
-from topology.gpuset import EMPTY, gpuset
+from tests.deviceplugin.nodes import CHOOSERS, DGX1V, PAIRS, RESOURCE, machine, names, stock_of
+from topology.gpuset import gpuset
 from topology.model import NodeTopology
 
 NODE = machine(8, DGX1V)
@@ -271,21 +270,18 @@ def test_unknown_ids_in_the_offer_are_left_out() -> None:
     assert _plan(Request(("gX", "g0", "g3"), (), 2))[0] == names(0, 3)
 
 
-def test_the_environment_names_each_gpu_once_in_index_order() -> None:
-    """Duplicates collapse, and kubelet's order does not show."""
-    assert environment(("g5", "g1", "g5"), NODE, EMPTY, {}) == {VISIBLE_DEVICES: "g1,g5"}
-
-
-def test_one_id_is_handed_over_as_it_is() -> None:
-    """Nothing but the one variable is set."""
-    assert environment(("g4",), NODE, EMPTY, {}) == {"NVIDIA_VISIBLE_DEVICES": "g4"}
+def test_one_id_is_given_as_it_was_asked() -> None:
+    """Devices come back in kubelet's order; what they are called outside is not decided here."""
+    resource = stock_of(NODE).resource(RESOURCE)
+    assert [one.id for one in check_devices(("g5", "g1"), resource, {})] == ["g5", "g1"]
 
 
 def test_what_cannot_be_given_is_refused_by_name() -> None:
     """Unknown, failed and held ids are errors that name the id."""
+    resource = stock_of(NODE, {"g1": "XID 79"}).resource(RESOURCE)
     with pytest.raises(UnknownDeviceError, match="gX"):
-        environment(("g0", "gX"), NODE, EMPTY, {})
+        check_devices(("g0", "gX"), resource, {})
     with pytest.raises(UnhealthyDeviceError, match="g1"):
-        environment(("g1",), NODE, gpuset([1]), {})
+        check_devices(("g1",), resource, {})
     with pytest.raises(HeldDeviceError, match=r"g2 .* d/other"):
-        environment(("g2",), NODE, EMPTY, {"g2": "d/other"})
+        check_devices(("g2",), resource, {"g2": "d/other"})

@@ -8,11 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from deviceplugin.allocation import Drift, Outcome, Plan, Request
+from deviceplugin.config.model import Config
 from deviceplugin.desk import Desk
 from deviceplugin.errors import HeldDeviceError, StrictRefusalError
-from deviceplugin.holdings import Holdings
+from deviceplugin.holdings import Holdings, Reading
 from deviceplugin.inventory import Board, Inventory
+from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
+from deviceplugin.stock import take_stock
 from runtime.errors import KubeError, UnreachableError
 from runtime.objects import Pod
 from tests.deviceplugin.nodes import (
@@ -45,15 +48,15 @@ class World:
         self.gets: list[str] = []
         self.metrics = Metrics()
         self.told = 0
+        self.ledger = Ledger(self.kubelet, self.metrics, on_reading=self._tell, clock=self.clock)
         self.desk = Desk(
-            board=self.board,
+            stock=lambda: take_stock(self.board.read(), Config()),
             resource=RESOURCE,
             pods=lambda: self.pods,
             get_pod=self._get,
-            pod_resources=self.kubelet,
+            ledger=self.ledger,
             chooser_for=CHOOSERS,
             metrics=self.metrics,
-            on_holdings=self._tell,
             clock=self.clock,
         )
 
@@ -209,7 +212,9 @@ def test_old_knowledge_refuses_nobody(world: World, why: str) -> None:
         world.pods = by_key(pod("a", 1), pod("b", 1, phase="Succeeded"))
     else:
         world.desk.allocate([names(0)])
-    assert world.desk.allocate([names(3)]) == ({"NVIDIA_VISIBLE_DEVICES": "g3"},)
+    assert [one.envs for one in world.desk.allocate([names(3)])] == [
+        {"NVIDIA_VISIBLE_DEVICES": "g3"}
+    ]
 
 
 def test_a_strict_pod_is_refused_under_drift(world: World) -> None:
@@ -235,28 +240,28 @@ def test_a_lost_gpu_disturbs_no_other(world: World) -> None:
     world.board.post(Inventory(machine(8, DGX1V), {"g5": "XID 79"}))
     world.admit(pod("a", 2, promised={"c0": names(0, 3)}), a={"c0": NONE})
     assert world.ask(2).outcome is Outcome.EXACT
-    assert world.desk.allocate([names(0, 3)])[0] == {"NVIDIA_VISIBLE_DEVICES": "g0,g3"}
+    assert world.desk.allocate([names(0, 3)])[0].envs == {"NVIDIA_VISIBLE_DEVICES": "g0,g3"}
 
 
 def test_containers_are_answered_in_order(world: World) -> None:
     """A request for several containers gets one answer for each, in order."""
     answers = world.desk.allocate([names(2), names(1, 0)])
-    assert [answer["NVIDIA_VISIBLE_DEVICES"] for answer in answers] == ["g2", "g0,g1"]
+    assert [answer.envs["NVIDIA_VISIBLE_DEVICES"] for answer in answers] == ["g2", "g0,g1"]
 
 
 def test_kubelet_is_not_asked_between_preference_and_allocate(world: World) -> None:
     """From a preference until a while after its Allocate no List is made: it could lose it."""
     world.admit(pod("a", 1), a={"c0": NONE})
-    assert world.desk.read_back() is not None
+    assert world.ledger.read_back() is not None
     world.ask(1)
     calls = world.kubelet.calls
     world.clock.now += 1
-    assert world.desk.read_back() is None
+    assert world.ledger.read_back() is None
     world.desk.allocate([names(0)])
-    assert world.desk.read_back() is None
+    assert world.ledger.read_back() is None
     assert calls == world.kubelet.calls
     world.clock.now += 0.2
-    assert world.desk.read_back() is not None
+    assert world.ledger.read_back() is not None
 
 
 def test_an_allocate_that_never_comes_does_not_stop_reading(world: World) -> None:
@@ -264,15 +269,15 @@ def test_an_allocate_that_never_comes_does_not_stop_reading(world: World) -> Non
     world.admit(pod("a", 1), a={"c0": NONE})
     world.ask(1)
     world.clock.now += 6
-    assert world.desk.read_back() is not None
+    assert world.ledger.read_back() is not None
 
 
 def test_reading_gives_way_to_an_admission(world: World) -> None:
     """While a question is being answered a reading is put off rather than queued."""
     inside, leave = threading.Event(), threading.Event()
-    reading: Callable[[float], Holdings] = world.kubelet.list
+    reading: Callable[[float], Reading] = world.kubelet.list
 
-    def slow(timeout: float) -> Holdings:
+    def slow(timeout: float) -> Reading:
         inside.set()
         leave.wait(10)
         return reading(timeout)
@@ -282,16 +287,16 @@ def test_reading_gives_way_to_an_admission(world: World) -> None:
     asking = threading.Thread(target=world.ask, args=(1,))
     asking.start()
     assert inside.wait(10)
-    assert world.desk.read_back() is None
+    assert world.ledger.read_back() is None
     leave.set()
     asking.join(10)
 
 
 def test_every_answer_of_kubelet_is_passed_on(world: World) -> None:
     """The books of an admission serve the publisher too."""
-    assert world.desk.holdings is None
+    assert world.ledger.last is None
     world.admit(pod("a", 1), a={"c0": NONE}, b={"c0": names(2)})
     world.ask(1)
-    assert world.desk.holdings is not None
-    assert world.desk.holdings.holders() == {"g2": "d/b"}
+    assert world.ledger.last is not None
+    assert world.ledger.last.everything().holders() == {"g2": "d/b"}
     assert world.told == 1

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from deviceplugin.allocation import Drift, Outcome, Plan, Request
+from deviceplugin.config.model import Config
 from deviceplugin.desk import Desk
 from deviceplugin.errors import StrictRefusalError
-from deviceplugin.holdings import Holdings
+from deviceplugin.holdings import Holdings, Reading
 from deviceplugin.inventory import Board, Inventory
+from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
+from deviceplugin.stock import take_stock
 from runtime.errors import UnreachableError
 from runtime.objects import Pod
 from tests.deviceplugin.nodes import (
@@ -26,6 +29,7 @@ from tests.deviceplugin.nodes import (
     machine,
     names,
     pod,
+    reading_of,
 )
 from tests.waiting import wait_until
 from topology.gpuset import GpuSet
@@ -49,12 +53,13 @@ class Scene:
         self.server: Mapping[str, Pod] = {}
         self.gets: list[tuple[str, float]] = []
         self.metrics = Metrics()
+        self.ledger = Ledger(self.kubelet, self.metrics, clock=self.clock)
         self.desk = Desk(
-            board=board,
+            stock=lambda: take_stock(board.read(), Config()),
             resource=RESOURCE,
             pods=lambda: self.pods,
             get_pod=self._get,
-            pod_resources=self.kubelet,
+            ledger=self.ledger,
             chooser_for=choosers,
             metrics=self.metrics,
             clock=self.clock,
@@ -75,7 +80,7 @@ def scene() -> Scene:
     scene = Scene()
     scene.pods = by_key(pod("old", 1, phase="Running"))
     scene.kubelet.answer = holdings(old={"c0": names(3)})
-    scene.desk.read_back()
+    scene.ledger.read_back()
     scene.kubelet.answer = None
     return scene
 
@@ -85,7 +90,7 @@ def test_what_kubelet_said_before_refuses_nobody(scene: Scene) -> None:
     scene.pods = {}
     assert "g3" not in scene.ask(7).uuids
     assert scene.ask(8).uuids == ALL
-    assert scene.desk.allocate([ALL])[0]["NVIDIA_VISIBLE_DEVICES"] == ",".join(ALL)
+    assert scene.desk.allocate([ALL])[0].envs["NVIDIA_VISIBLE_DEVICES"] == ",".join(ALL)
 
 
 def test_a_strict_pod_is_not_served_by_guess(scene: Scene) -> None:
@@ -107,7 +112,7 @@ def test_after_a_refusal_kubelet_is_asked_again_soon(scene: Scene) -> None:
         scene.ask(2)
     scene.kubelet.answer = Holdings()
     scene.clock.now += 0.2
-    assert scene.desk.read_back() is not None
+    assert scene.ledger.read_back() is not None
 
 
 def test_a_pod_that_is_being_deleted_may_be_its_successor(scene: Scene) -> None:
@@ -132,15 +137,15 @@ def test_the_wait_for_a_reading_counts(scene: Scene) -> None:
     inside, leave = threading.Event(), threading.Event()
     given: list[float] = []
 
-    def slow(timeout: float) -> Holdings:
+    def slow(timeout: float) -> Reading:
         given.append(timeout)
         inside.set()
         leave.wait(10)
-        return holdings(new={"c0": NONE})
+        return reading_of(holdings(new={"c0": NONE}))
 
     scene.kubelet.list = slow  # type: ignore[method-assign]  # the fake's own answer, delayed
     scene.clock.now += 10
-    reading = threading.Thread(target=scene.desk.read_back)
+    reading = threading.Thread(target=scene.ledger.read_back)
     reading.start()
     assert inside.wait(10)
     asking = threading.Thread(target=scene.ask, args=(1,))

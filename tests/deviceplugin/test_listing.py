@@ -6,16 +6,22 @@ import threading
 
 from deviceplugin.inventory import Board, Inventory
 from deviceplugin.listing import MOST_STREAMS, Listing, list_devices
+from deviceplugin.resources.devices import Resource
 from deviceplugin.server import THREADS
 from deviceplugin.v1beta1 import api_pb2
-from tests.deviceplugin.nodes import machine
+from tests.deviceplugin.nodes import RESOURCE, machine, stock_of
 from tests.waiting import wait_until
+from topology.model import NodeTopology
 
 
-def _lists(inventory: Inventory, *, numa_hints: bool = True) -> list[tuple[str, str, list[int]]]:
+def _resource(topology: NodeTopology, unhealthy: dict[str, str] | None = None) -> Resource:
+    return stock_of(topology, unhealthy).resource(RESOURCE)
+
+
+def _lists(resource: Resource, *, numa_hints: bool = True) -> list[tuple[str, str, list[int]]]:
     return [
         (device.ID, device.health, [node.ID for node in device.topology.nodes])
-        for device in list_devices(inventory, numa_hints=numa_hints).devices
+        for device in list_devices(resource, numa_hints=numa_hints).devices
     ]
 
 
@@ -27,19 +33,19 @@ def test_every_gpu_is_listed_with_its_one_numa_node() -> None:
         ("g2", "Healthy", [1]),
         ("g3", "Healthy", [1]),
     ]
-    assert expected == _lists(Inventory(machine(4)))
+    assert expected == _lists(_resource(machine(4)))
 
 
 def test_an_unknown_numa_node_gives_no_topology() -> None:
     """Without a NUMA node, and with hints switched off, a device carries no topology at all."""
-    bare = list_devices(Inventory(machine(2, numa=False)), numa_hints=True)
-    off = list_devices(Inventory(machine(2)), numa_hints=False)
+    bare = list_devices(_resource(machine(2, numa=False)), numa_hints=True)
+    off = list_devices(_resource(machine(2)), numa_hints=False)
     assert not any(device.HasField("topology") for device in (*bare.devices, *off.devices))
 
 
 def test_a_failed_gpu_stays_in_the_list() -> None:
     """A failed GPU is sent as Unhealthy: one that vanishes would keep its last health."""
-    listed = _lists(Inventory(machine(2), {"g1": "XID 79"}))
+    listed = _lists(_resource(machine(2), {"g1": "XID 79"}))
     assert [(uuid, health) for uuid, health, _ in listed] == [
         ("g0", "Healthy"),
         ("g1", "Unhealthy"),

@@ -12,9 +12,8 @@ import grpc
 import pytest
 
 from deviceplugin.errors import PodResourcesError
-from deviceplugin.holdings import Holdings, PodResources
+from deviceplugin.holdings import PodResources, Reading
 from deviceplugin.podresources.v1 import api_pb2, api_pb2_grpc
-from tests.deviceplugin.nodes import RESOURCE
 
 
 class Lister(api_pb2_grpc.PodResourcesListerServicer):
@@ -53,12 +52,12 @@ def _serve(socket: Path, lister: Lister | None = None) -> grpc.Server:
 
 def test_a_kubelet_that_is_back_is_asked_at_once(socket: Path) -> None:
     """However often the socket was found dead, the first call to the new one succeeds."""
-    asked = PodResources(str(socket), RESOURCE)
+    asked = PodResources(str(socket))
     for _ in range(5):
         with pytest.raises(PodResourcesError, match="UNAVAILABLE"):
             asked.list(1)
         server = _serve(socket)
-        assert asked.list(1) == Holdings()
+        assert asked.list(1) == Reading()
         server.stop(0).wait()
     asked.close()
 
@@ -67,8 +66,8 @@ def test_other_agents_may_use_up_the_rate(socket: Path) -> None:
     """A refusal by rate is tried again within the timeout, and then told."""
     lister = Lister(refusals=3)
     server = _serve(socket, lister)
-    asked = PodResources(str(socket), RESOURCE)
-    assert asked.list(5) == Holdings()
+    asked = PodResources(str(socket))
+    assert asked.list(5) == Reading()
     lister.refusals = 1000
     with pytest.raises(PodResourcesError, match=r"rate limit|DEADLINE_EXCEEDED"):
         asked.list(0.1)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from deviceplugin.errors import PodResourcesError
-from deviceplugin.holdings import Holdings, PodHoldings, read_holdings
+from deviceplugin.holdings import Holdings, PodHoldings, read_answer
 from deviceplugin.podresources.v1 import api_pb2
 from deviceplugin.pods import PodCache, PodGetter, own_node_query
 from deviceplugin.readback import ReadBack
@@ -155,7 +155,7 @@ def test_kubelets_answer_is_reduced_to_the_resource() -> None:
             ],
         )
     ]
-    read = read_holdings(answer, RESOURCE)
+    read = read_answer(answer).of(RESOURCE)
     assert read == Holdings({"d/a": PodHoldings("d/a", {"c0": ("g1", "g0"), "c1": ()})})
     assert read.holders() == {"g0": "d/a", "g1": "d/a"}
 

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deviceplugin.books import Books
+from deviceplugin.config.model import Config
 from deviceplugin.holdings import Holdings
 from deviceplugin.inventory import Board, Inventory
 from deviceplugin.metrics import Metrics
 from deviceplugin.outbox import Outbox
 from deviceplugin.publisher import Publisher, read_state
 from deviceplugin.state import compose_state, judge_realised, next_state
+from deviceplugin.stock import take_stock
 from runtime.errors import ApiError, KubeError, NotFoundError, UnreachableError
 from runtime.objects import Pod
 from tests.deviceplugin.nodes import (
@@ -29,6 +31,8 @@ from tests.deviceplugin.nodes import (
     machine,
     names,
     pod,
+    reading_of,
+    stock_of,
 )
 from topology.wire import (
     STATE_KEY,
@@ -311,10 +315,9 @@ def test_the_outbox_keeps_its_pace_and_its_newest_value(
 def test_the_state_names_pods_by_uid() -> None:
     """Allocations are by UID, in the topology's order; a pod unknown to the watch by its name."""
     state = compose_state(
-        Inventory(machine(8, DGX1V), {"g5": "XID 79"}),
+        stock_of(machine(8, DGX1V), {"g5": "XID 79"}),
         holdings(a={"c0": names(3, 0), "c1": names(1)}, static={"c0": names(4)}, none={"c0": ()}),
         by_key(pod("a", 3, phase="Running"), pod("none", 0)),
-        RESOURCE,
     )
     assert state == NodeState(
         generation=0,
@@ -327,15 +330,15 @@ def test_the_state_names_pods_by_uid() -> None:
 def test_a_successor_by_name_is_not_taken_for_its_predecessor() -> None:
     """A pending pod under whose name other GPUs than its own are held keeps its promise open."""
     waiting = by_key(pod("a", 1, promised={"c0": names(2)}))
-    state = compose_state(Inventory(machine(8)), holdings(a={"c0": names(0)}), waiting, RESOURCE)
+    state = compose_state(stock_of(machine(8)), holdings(a={"c0": names(0)}), waiting)
     assert state.allocations == {"d/a": names(0)}
-    state = compose_state(Inventory(machine(8)), holdings(a={"c0": names(2)}), waiting, RESOURCE)
+    state = compose_state(stock_of(machine(8)), holdings(a={"c0": names(2)}), waiting)
     assert state.allocations == {"uid-a": names(2)}
 
 
 def test_gpus_that_the_node_lacks_are_left_out() -> None:
     """A GPU that was unplugged while a pod holds it is not published: nobody could place it."""
-    state = compose_state(Inventory(machine(2)), holdings(a={"c0": ("g1", "gone")}), {}, RESOURCE)
+    state = compose_state(stock_of(machine(2)), holdings(a={"c0": ("g1", "gone")}), {})
     assert state.allocations == {"d/a": names(1)}
 
 
@@ -385,10 +388,9 @@ def test_the_books_count_each_pod_once() -> None:
     said: Holdings | None = None
     pods = by_key(pod("a", 1, promised={"c0": names(0)}, phase="Running"))
     books = Books(
-        board=board,
-        holdings=lambda: said,
+        stock=lambda: take_stock(board.read(), Config()),
+        reading=lambda: None if said is None else reading_of(said),
         pods=lambda: pods,
-        resource=RESOURCE,
         metrics=metrics,
     )
     assert (books.topology(), books.state()) == (None, None)
@@ -420,10 +422,9 @@ class Ledger:
             pod("a", 1, promised={"c0": names(0)}, phase="Running"), pod("b", 1, phase="Running")
         )
         self._books = Books(
-            board=board,
-            holdings=lambda: self.said,
+            stock=lambda: take_stock(board.read(), Config()),
+            reading=lambda: reading_of(self.said),
             pods=lambda: self.pods,
-            resource=RESOURCE,
             metrics=self.metrics,
             clock=self.clock,
         )

@@ -16,13 +16,12 @@ import pytest
 
 from deviceplugin import sockets
 from deviceplugin.errors import RegistrationError
-from deviceplugin.inventory import Inventory
 from deviceplugin.listing import Listing, list_devices
 from deviceplugin.metrics import Metrics
 from deviceplugin.registrar import Registrar
 from deviceplugin.server import PluginServer, ask_options
 from deviceplugin.v1beta1 import api_pb2, api_pb2_grpc
-from tests.deviceplugin.nodes import RESOURCE, machine
+from tests.deviceplugin.nodes import RESOURCE, machine, stock_of
 from tests.waiting import wait_until
 
 
@@ -121,8 +120,8 @@ class World:
         self.metrics = Metrics()
         self.ready = threading.Event()
         self.ready.set()
-        inventory = Inventory(machine(2))
-        self.listing = Listing(list_devices(inventory, numa_hints=True), self._wake)
+        resource = stock_of(machine(2)).resource(RESOURCE)
+        self.listing = Listing(list_devices(resource, numa_hints=True), self._wake)
         self.sweeps = 0
         self._servicer = Lister(self.listing)
         self.registrar = Registrar(
@@ -318,8 +317,8 @@ def test_sockets_of_dead_processes_are_swept_at_start(world: World) -> None:
         one.bind(str(dead))
         two.bind(str(foreign))
     server = PluginServer(alive, Lister(world.listing))
-    world.run()
-    wait_until(lambda: not dead.exists(), what="the sweep")
+    assert sockets.sweep(world.folder) == (dead.name,)
+    assert not dead.exists()
     assert alive.exists()
     assert foreign.exists()
     server.stop()

@@ -8,12 +8,15 @@ import grpc
 import grpc_testing
 import pytest
 
+from deviceplugin.config.model import Config
 from deviceplugin.desk import Desk
 from deviceplugin.holdings import Holdings
 from deviceplugin.inventory import Board, Inventory
+from deviceplugin.ledger import Ledger
 from deviceplugin.listing import Listing, list_devices
 from deviceplugin.metrics import Metrics
 from deviceplugin.servicer import Servicer
+from deviceplugin.stock import Stock, take_stock
 from deviceplugin.v1beta1 import api_pb2
 from tests.deviceplugin.nodes import (
     CHOOSERS,
@@ -24,6 +27,7 @@ from tests.deviceplugin.nodes import (
     machine,
     names,
     pod,
+    stock_of,
 )
 from tests.waiting import wait_until
 
@@ -38,14 +42,14 @@ class Plugin:
         self.board.post(Inventory(machine(8, DGX1V), {"g7": "XID 79"}))
         self.metrics = Metrics()
         self.allocated = 0
-        self.listing = Listing(list_devices(self.board.read(), numa_hints=True))
+        self.listing = Listing(list_devices(self.stock().resource(RESOURCE), numa_hints=True))
         waiting = pod("a", 2, promised={"c0": names(1, 6)}, strict=True)
         desk = Desk(
-            board=self.board,
+            stock=self.stock,
             resource=RESOURCE,
             pods=lambda: {"d/a": waiting},
             get_pod=lambda _key, _timeout: None,
-            pod_resources=FakePodResources(kubelet),
+            ledger=Ledger(FakePodResources(kubelet), self.metrics),
             chooser_for=CHOOSERS,
             metrics=self.metrics,
         )
@@ -53,6 +57,10 @@ class Plugin:
         self.server = grpc_testing.server_from_dictionary(
             {PLUGIN: servicer}, grpc_testing.strict_real_time()
         )
+
+    def stock(self) -> Stock:
+        """Return what the node offers."""
+        return take_stock(self.board.read(), Config())
 
     def call(self, method: str, request: Any) -> tuple[Any, grpc.StatusCode, str]:
         """Call a unary method; return the answer, the status and its details."""
@@ -158,7 +166,9 @@ def test_list_and_watch_streams_until_kubelet_goes(plugin: Plugin) -> None:
     )
     first = call.take_response()
     assert {device.ID: device.health for device in first.devices}["g7"] == "Unhealthy"
-    plugin.listing.post(list_devices(Inventory(machine(8, DGX1V)), numa_hints=True))
+    plugin.listing.post(
+        list_devices(stock_of(machine(8, DGX1V)).resource(RESOURCE), numa_hints=True)
+    )
     second = call.take_response()
     assert {device.health for device in second.devices} == {"Healthy"}
     assert plugin.listing.active == 1

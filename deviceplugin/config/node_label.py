@@ -1,0 +1,64 @@
+"""Asks the API server which configuration the own Node's labels name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from deviceplugin.config.selection import label_of
+from runtime.errors import AccessError, KubeError, SettingsError
+from runtime.kube import KubeClient, connect
+from runtime.objects import Node
+
+PERIOD: Final = 5.0
+"""Seconds between two questions; a GET of one object from every node is what it costs."""
+TIMEOUT: Final = 3.0
+
+
+class NodeLabel:
+    """Returns what the Node's labels say, asked at most every `period` seconds.
+
+    Once they have been read, a server that does not answer changes nothing. Before that it is an
+    error: a wrong configuration would be worse than none.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: str | None,
+        node_name: str,
+        *,
+        period: float = PERIOD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kubeconfig = kubeconfig
+        self._node_name = node_name
+        self._period = period
+        self._clock = clock
+        self._client: KubeClient | None = None
+        self._next = float("-inf")
+        self._last: str | None = None
+
+    def __call__(self) -> str:
+        """Return the name asked for, "" if none; raises SettingsError."""
+        if self._last is not None and self._clock() < self._next:
+            return self._last
+        self._next = self._clock() + self._period
+        try:
+            self._last = self._ask()
+        except (KubeError, msgspec.MsgspecError) as error:
+            if self._last is None:
+                raise SettingsError([f"the labels of node {self._node_name}: {error}"]) from error
+        return self._last or ""
+
+    def _ask(self) -> str:
+        if self._client is None:
+            try:
+                self._client = connect(self._kubeconfig)
+            except AccessError as error:
+                raise SettingsError([str(error)]) from error
+        body = self._client.get(f"/api/v1/nodes/{quote(self._node_name)}", timeout=TIMEOUT)
+        return label_of(msgspec.json.decode(body, type=Node).metadata.labels or {})

@@ -1,0 +1,1 @@
+"""What Allocate tells the container runtime. Pure but for `nodes`, which looks at /dev."""

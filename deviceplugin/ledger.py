@@ -1,0 +1,81 @@
+"""kubelet's books, asked only when it is safe: one lock around everything that touches List.
+
+Between the moment kubelets before 1.38 set devices aside and the moment they note them for the
+pod, a List makes them forget, and the next pod may get the same GPU. So List is called during
+GetPreferredAllocation (nothing is set aside yet), and otherwise only when no admission has been
+seen for a while, of whatever resource.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from deviceplugin.errors import PodResourcesError
+from deviceplugin.holdings import Reading
+from deviceplugin.metrics import FAILED, OK, Metrics
+
+
+class HoldingsReader(Protocol):
+    """kubelet's PodResources."""
+
+    def list(self, timeout: float) -> Reading:
+        """Return who holds what; raises PodResourcesError."""
+
+
+class Ledger:
+    """What kubelet said last, and the lock that all desks share.
+
+    `timeout` is the patience with one List outside of an admission. `on_reading` is called after
+    every answer, which is `last` then.
+    """
+
+    def __init__(
+        self,
+        reader: HoldingsReader,
+        metrics: Metrics,
+        *,
+        timeout: float = 1.0,
+        on_reading: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self._timeout = timeout
+        self._on_reading = on_reading
+        self._clock = clock
+        self._rest_from = float("-inf")
+        self.lock = threading.Lock()
+        self.last: Reading | None = None
+
+    def rest(self, seconds: float) -> None:
+        """Expect an Allocate within some seconds. With the lock."""
+        self._rest_from = self._clock() + seconds
+
+    def ask(self, timeout: float) -> Reading:
+        """Ask kubelet. With the lock. Raises PodResourcesError."""
+        try:
+            reading = self._reader.list(timeout)
+        except PodResourcesError:
+            self._metrics.pod_resources.labels(FAILED).inc()
+            raise
+        self._metrics.pod_resources.labels(OK).inc()
+        self.last = reading
+        self._on_reading()
+        return reading
+
+    def read_back(self) -> Reading | None:
+        """Ask kubelet outside of admissions; None if one is or may be under way.
+
+        Raises PodResourcesError.
+        """
+        if not self.lock.acquire(blocking=False):
+            return None
+        try:
+            if self._clock() < self._rest_from:
+                return None
+            return self.ask(self._timeout)
+        finally:
+            self.lock.release()

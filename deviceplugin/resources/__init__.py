@@ -1,0 +1,1 @@
+"""From GPUs and MIG instances to resources and the devices in them. Pure."""
