@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from tests.e2e.rendering import NAMESPACE, Manifest, by_key, render_chart, render_overlay
+from tests.e2e import helm
+from tests.e2e.rendering import DAEMONSET, NAMESPACE, Manifest, by_key, render_chart, render_overlay
 
 VALUES: dict[str, Manifest] = {
     "second-scheduler": {},
@@ -22,6 +24,7 @@ EVERYTHING: Manifest = {
     "scheduler": {
         "name": "gpus",
         "replicas": 3,
+        "percentageOfNodesToScore": 7,
         "image": {"repository": "registry.example.org/kube-scheduler", "tag": "v1.35.1"},
         "resources": {},
         "nodeSelector": {"pool": "system"},
@@ -56,6 +59,15 @@ def test_every_object_of_the_chart_is_valid_in_strict_mode(values: Manifest) -> 
         kubernetes_validate.validate(item, "1.36", strict=True)
 
 
+def test_the_chart_passes_helm_s_own_linter() -> None:
+    """Nothing in it is deprecated or malformed; only an icon is missing."""
+    command = [str(helm.binary()), "lint", "--strict", "--quiet", "--namespace", NAMESPACE]
+    done = subprocess.run(
+        [*command, str(DAEMONSET / "chart")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout
+
+
 def test_the_namespace_is_the_release_s_everywhere() -> None:
     """Subjects, policies and leader election follow; no gputopo-system is left over."""
     objects = render_chart(namespace="gpus")
@@ -81,6 +93,7 @@ def test_every_value_is_heeded() -> None:
         "registry.example.org/kube-scheduler:v1.35.1",
         "schedulerName: gpus",
         "replicas: 3",
+        "percentageOfNodesToScore: 7",
         "pool: system",
         "pool: gpu",
         "log_level: debug",
@@ -158,6 +171,7 @@ def test_one_replica_has_no_budget() -> None:
         ({"resource": "gpu"}, "resource"),
         ({"scheduler": {"replicas": 0}}, "scheduler/replicas"),
         ({"devicePlugin": {"maxUnavailable": 0}}, "devicePlugin/maxUnavailable"),
+        ({"scheduler": {"percentageOfNodesToScore": 101}}, "percentageOfNodesToScore"),
         ({"devicePlugins": {}}, "devicePlugins"),
     ],
 )

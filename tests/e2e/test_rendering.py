@@ -198,7 +198,7 @@ def test_kube_scheduler_takes_its_configuration(component: str, folder: Path) ->
         " contexts: [{name: a, context: {cluster: a, user: ''}}],"
         " clusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]}"
     )
-    config["clientConnection"] = {"kubeconfig": str(kubeconfig)}
+    config.setdefault("clientConnection", {})["kubeconfig"] = str(kubeconfig)
     given, written = folder / "given.yaml", folder / "written.yaml"
     given.write_text(yaml.safe_dump(config))
     written.unlink(missing_ok=True)

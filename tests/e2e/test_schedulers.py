@@ -193,7 +193,7 @@ class Runner:
         kubeconfig = self._log_in(pod["serviceAccountName"])
         config = self._read_config()
         # In the pod these come from its service account.
-        config["clientConnection"] = {"kubeconfig": str(kubeconfig)}
+        config["clientConnection"]["kubeconfig"] = str(kubeconfig)
         return self._kube_scheduler(config, kubeconfig)
 
     def own_scheduler(self) -> Process:

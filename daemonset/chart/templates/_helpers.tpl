@@ -55,6 +55,10 @@ leaderElection:
   leaderElect: true
   resourceName: gputopo-scheduler
   resourceNamespace: {{ .Release.Namespace }}
+clientConnection:
+  qps: 500
+  burst: 1000
+percentageOfNodesToScore: {{ .Values.scheduler.percentageOfNodesToScore }}
 profiles:
   - schedulerName: {{ .Values.scheduler.name }}
 {{- end }}
