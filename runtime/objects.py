@@ -71,6 +71,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     tolerations: tuple[Toleration, ...] | None = None
     priority: int | None = None
     preemption_policy: str | None = None
+    overhead: dict[str, str | int | float] | None = None
 
 
 class Condition(msgspec.Struct, frozen=True):

@@ -29,6 +29,8 @@ from scheduler.engine.framework import Framework
 from scheduler.engine.planner import Planner
 from scheduler.engine.plugins import built_in
 from scheduler.engine.profiles import BUILT_IN, Profile
+from scheduler.engine.request import WHOLE_GPU_MILLI
+from scheduler.engine.workload import Expected, GivenWorkload, LearnedWorkload, PodClass
 from scheduler.errors import ProfileError
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
@@ -166,6 +168,24 @@ def build_mix(settings: ExtenderSettings) -> Mix:
     return Mix(shares=tuple(sorted(settings.mix.items()))) if settings.mix else DEFAULT_MIX
 
 
+def build_workload(settings: ExtenderSettings) -> Expected:
+    """Return the classes of pods that are expected: the configured ones, or those to be learned."""
+    if not settings.workload:
+        return LearnedWorkload()
+    counts: dict[PodClass, float] = {}
+    for given in settings.workload:
+        share = round(given.gpu_share * WHOLE_GPU_MILLI) if given.gpus else 0
+        one = PodClass(
+            cpu_milli=round(given.cpu * 1000),
+            gpus=given.gpus,
+            share_milli=share,
+            models=given.gpu_models,
+            gpu_memory_mib=given.gpu_memory_mib,
+        )
+        counts[one] = counts.get(one, 0.0) + given.weight
+    return GivenWorkload(counts)
+
+
 def build(
     settings: ExtenderSettings,
     profiles: dict[str, Profile],
@@ -177,7 +197,7 @@ def build(
 ) -> Extender:
     """Wire the collaborators, without starting anything. `pauses` are the binder's, in seconds."""
     metrics = Metrics(registry)
-    cluster = ClusterState(mix)
+    cluster = ClusterState(mix, workload=build_workload(settings))
 
     def report(kind: str, name: str, problem: str) -> None:
         metrics.unreadable[kind].inc()
@@ -201,6 +221,7 @@ def build(
         timeout=settings.bind_timeout_seconds,
         metrics=metrics,
         pauses=pauses,
+        any_pod=settings.place_all_pods,
     )
     handlers = Handlers(
         planner,
@@ -209,6 +230,7 @@ def build(
         resource=settings.resource,
         clock=time.monotonic,
         metrics=metrics,
+        any_pod=settings.place_all_pods,
     )
     load = None
     if settings.load is not None:

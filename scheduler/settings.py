@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from scheduler.engine.profiles import DEFAULT_PROFILE
 from scheduler.load.settings import LoadSettings
 
 Seconds = Annotated[float, Field(gt=0, le=600)]
@@ -27,6 +28,28 @@ class ProfileSettings(BaseModel):
     policy: str = "training"
 
 
+class PodClassSettings(BaseModel):
+    """A class of pods that are expected, and how often it comes in proportion to the others.
+
+    `cpu` is in cores, `gpu_share` a part of one GPU.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: Annotated[float, Field(gt=0)]
+    gpus: Annotated[int, Field(ge=0, le=64)] = 1
+    cpu: Annotated[float, Field(ge=0)] = 0.0
+    gpu_share: Annotated[float, Field(ge=0.001, le=1)] = 1.0
+    gpu_models: tuple[str, ...] = ()
+    gpu_memory_mib: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _share_of_one(self) -> Self:
+        if self.gpu_share < 1 and self.gpus != 1:
+            raise ValueError("gpu_share: only of one GPU")
+        return self
+
+
 class ExtenderSettings(BaseModel):
     """The extender's settings.
 
@@ -35,6 +58,8 @@ class ExtenderSettings(BaseModel):
     filter waits for its bind; a bind that comes later chooses anew, as one behind a volume that
     is being made will. `mix` maps request sizes to their share of the workload; empty
     takes the built-in one. `load` asks how busy nodes are; without it nobody is asked.
+    `workload` lists the classes of pods that are expected; empty learns them from those that come. `place_all_pods` has the extender place pods without GPUs too,
+    by the same scores; kube-scheduler must then be told to ask for every pod (no managedResources).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,8 +73,10 @@ class ExtenderSettings(BaseModel):
     hold_seconds: Seconds = 5.0
     bind_timeout_seconds: Seconds = 4.0
     shortlist: Annotated[int, Field(ge=1, le=10)] = 3
-    default_profile: str = "training"
+    default_profile: str = DEFAULT_PROFILE
     profiles: dict[str, ProfileSettings] = {}
     mix: dict[Annotated[int, Field(ge=1, le=64)], Annotated[float, Field(ge=0)]] = {}
     load: LoadSettings | None = None
+    workload: list[PodClassSettings] = []
+    place_all_pods: bool = False
     log_level: str = "info"

@@ -29,6 +29,9 @@ from scheduler.engine.workload import (
 CLASSES_KEPT: Final = 128
 """Classes whose gains are kept, the least recently used goes first: 9 bytes a row each."""
 
+SEEN_KEPT: Final = 1 << 16
+"""Pods that are known to have been seen."""
+
 DECIMALS: Final = 6
 """Differences below a millionth of a thousandth of a GPU are rounding, not reasons."""
 
@@ -54,6 +57,7 @@ class Outlook:
         self.expected: Expected = expected if expected is not None else LearnedWorkload()
         self.mix: PodMix = {}
         self._columns = columns
+        self._seen: OrderedDict[str, None] = OrderedDict()
         self._prepared: tuple[int, int] | None = None
         self._workload = Workload({}, [])
         self._weighed: tuple[int, int, int] | None = None
@@ -61,7 +65,13 @@ class Outlook:
         self._kept: OrderedDict[PodClass, _Gains] = OrderedDict()
 
     def observe(self, request: PodRequest) -> None:
-        """Take note of a pod that was seen for the first time."""
+        """Take note of a pod; one that was seen before, by its uid, counts once."""
+        if request.uid:
+            if request.uid in self._seen:
+                return
+            self._seen[request.uid] = None
+            if len(self._seen) > SEEN_KEPT:
+                self._seen.popitem(last=False)
         self.expected.observe(class_of(request))
 
     def workload(self) -> Workload:

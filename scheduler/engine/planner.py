@@ -85,12 +85,13 @@ class Planner:
 
     def plan(self, request: PodRequest, nodes: Sequence[str], *, now: float) -> Decision:
         """Decide, and hold the set on the best node in place of what was held for the pod."""
+        self.cluster.outlook.observe(request)
         claim = self.cluster.claims.get(request.uid)
         if claim is not None and claim.stage is Stage.HELD:
             self.cluster.release(request.uid)
         decision = self.decide(request, nodes, now=now)
         best = decision.chosen
-        if best is not None and best.choice.uuids:
+        if best is not None and (best.choice.uuids or not request.demand.count):
             self.cluster.hold(
                 request.uid,
                 best.node,
@@ -148,7 +149,7 @@ class Planner:
         if best.chosen is None:
             reasons = "; ".join(refusal.reason for refusal in best.refusals)
             raise BindError(reasons or NO_NODE, "refused")
-        if not best.chosen.choice.uuids:
+        if not best.chosen.choice.uuids and request.demand.count:
             return Grant(request.uid, node, {}), "unknown"
         return self._reserve(request, node, best.chosen.choice.uuids, now=now), "chosen"
 
@@ -164,7 +165,9 @@ class Planner:
 
     def _stands(self, request: PodRequest, claim: Claim, node: str) -> bool:
         facts = self.cluster.facts(node)
-        if claim.node != node or facts is None or facts.held_back:
+        if claim.node != node or facts is None:
+            return False
+        if facts.held_back and request.demand.count:
             return False
         free = dict(zip(facts.uuids, self.cluster.shares_for(request.uid, node), strict=True))
         milli = request.demand.share_milli
@@ -173,6 +176,8 @@ class Planner:
 
     def _grant(self, request: PodRequest, claim: Claim) -> Grant:
         facts = self.cluster.facts(claim.node)
+        if facts is not None and not request.demand.count:
+            return Grant(claim.uid, claim.node, {})
         if facts is None or facts.hardware is None:
             raise BindError(NO_NODE, "refused")
         union = facts.set_of(claim.uuids)

@@ -30,6 +30,13 @@ class Amounts(msgspec.Struct, frozen=True):
             self.pods + other.pods,
         )
 
+    def __sub__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.cpu_milli - other.cpu_milli,
+            self.memory_mib - other.memory_mib,
+            self.pods - other.pods,
+        )
+
 
 NOTHING: Final = Amounts()
 

@@ -87,7 +87,10 @@ class Candidates(msgspec.Struct, frozen=True):
 
 
 class Handlers:
-    """Filter, prioritize and bind. `clock` is monotonic seconds."""
+    """Filter, prioritize and bind. `clock` is monotonic seconds.
+
+    `any_pod` places pods without GPUs too, instead of letting every node pass.
+    """
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class Handlers:
         resource: str,
         clock: Callable[[], float],
         metrics: Metrics,
+        any_pod: bool = False,
     ) -> None:
         self._planner = planner
         self._inventory = inventory
@@ -105,6 +109,7 @@ class Handlers:
         self._resource = resource
         self._clock = clock
         self._metrics = metrics
+        self._any_pod = any_pod
         self._refusals: OrderedDict[tuple[object, ...], tuple[bytes, bytes]] = OrderedDict()
         self._refused_at = 0
 
@@ -125,7 +130,7 @@ class Handlers:
 
     def _filter(self, args: ExtenderArgs) -> tuple[str, bytes]:
         try:
-            request = read_request(args.pod, self._resource)
+            request = read_request(args.pod, self._resource, any_pod=self._any_pod)
             if request is None:
                 candidates = self._candidates("filter", args)
                 return "passed_through", candidates.result(candidates.names)
@@ -221,7 +226,7 @@ class Handlers:
 
     def _best(self, args: ExtenderArgs, names: list[str]) -> str | None:
         try:
-            request = read_request(args.pod, self._resource)
+            request = read_request(args.pod, self._resource, any_pod=self._any_pod)
             if request is None or not self._inventory.synced:
                 return None
             settled = self._settled_node(request)

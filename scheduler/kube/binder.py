@@ -105,6 +105,7 @@ class Binder:
         timeout: float,
         metrics: Metrics,
         pauses: tuple[float, ...] = PAUSES,
+        any_pod: bool = False,
     ) -> None:
         self._planner = planner
         self._inventory = inventory
@@ -114,6 +115,7 @@ class Binder:
         self._timeout = timeout
         self._metrics = metrics
         self._pauses = pauses
+        self._any_pod = any_pod
         self._requests: OrderedDict[str, PodRequest] = OrderedDict()
         self._reserved: dict[str, tuple[PodRef, int]] = {}
         self._attempts: dict[str, tuple[str, asyncio.Task[str]]] = {}
@@ -268,7 +270,7 @@ class Binder:
                 return None
             raise BindError(f"the pod is bound to node {found.spec.node_name}")
         try:
-            request = read_request(found, self._resource)
+            request = read_request(found, self._resource, any_pod=self._any_pod)
         except DemandError as error:
             raise BindError(str(error)) from None
         if request is None:

@@ -16,8 +16,10 @@ from runtime.errors import QuantityError
 from runtime.objects import Node, Pod
 from runtime.quantity import parse_count
 from scheduler.engine.cluster import ClusterState
-from scheduler.engine.columns import NO_PRIORITY, Hardware, NodeFacts, hardware_of
+from scheduler.engine.columns import NO_PRIORITY, Hardware, NodeFacts, Room, hardware_of
+from scheduler.engine.request import NOTHING, Amounts
 from scheduler.errors import DemandError
+from scheduler.kube.amounts import amounts_of, capacity_of
 from scheduler.kube.pods import read_request, wants_gpus
 from topology.errors import WireError
 from topology.gpuset import GpuSet
@@ -33,6 +35,8 @@ from topology.wire import (
 
 Report = Callable[[str, str, str], None]
 """Told of each annotation that does not read: kind, name of the object, problem."""
+
+_ROOM = ("cpu", "memory", "pods")
 
 LEARNED_SECONDS = 30.0
 """How long a node that only a request body showed is kept without the watch confirming it."""
@@ -57,14 +61,18 @@ class _NodeRecord:
 
     __slots__ = (
         "allocatable",
+        "capacity",
         "hardware",
         "learned",
         "pods",
         "present",
         "raw_allocatable",
+        "raw_room",
         "raw_state",
         "raw_topology",
         "state",
+        "used",
+        "users",
         "uuids",
     )
 
@@ -79,6 +87,10 @@ class _NodeRecord:
         self.state: NodeState | None = None
         self.allocatable = 0
         self.pods: dict[str, BoundPod] = {}
+        self.raw_room: tuple[str | None, ...] = ()
+        self.capacity = NOTHING
+        self.users: dict[str, Amounts] = {}
+        self.used = NOTHING
 
 
 class Inventory:
@@ -93,6 +105,7 @@ class Inventory:
         self._report = report
         self._records: dict[str, _NodeRecord] = {}
         self._bound: dict[str, BoundPod] = {}
+        self._homes: dict[str, str] = {}
         self._nodes_synced = False
         self._pods_synced = False
         self.nodes = _NodeSink(self)
@@ -106,6 +119,10 @@ class Inventory:
     def bound(self, uid: str) -> BoundPod | None:
         """Return a pod that the watch has shown to be bound."""
         return self._bound.get(uid)
+
+    def node_of(self, uid: str) -> str | None:
+        """Return the node that any pod is bound to, as far as the watch has shown."""
+        return self._homes.get(uid)
 
     def knows(self, node: str) -> bool:
         """Return whether a node is there."""
@@ -143,7 +160,13 @@ class Inventory:
         if record is None:
             record = self._records[meta.name] = _NodeRecord()
         record.learned = None
-        raw_allocatable = (node.status.allocatable or {}).get(self._resource)
+        allocatable = node.status.allocatable or {}
+        raw_allocatable = allocatable.get(self._resource)
+        raw_room = tuple(map(allocatable.get, _ROOM))
+        if record.raw_room != raw_room:
+            record.raw_room = raw_room
+            record.capacity = capacity_of(allocatable)
+            self._write_room(meta.name, record)
         raw_topology, raw_state = meta.annotation(TOPOLOGY_KEY), meta.annotation(STATE_KEY)
         if (
             record.present
@@ -161,8 +184,11 @@ class Inventory:
         if record.raw_allocatable != raw_allocatable:
             record.raw_allocatable = raw_allocatable
             record.allocatable = self._read_count(meta.name, raw_allocatable)
+        fresh = not record.present
         record.present = True
         self._write(meta.name, record)
+        if fresh:
+            self._write_room(meta.name, record)
 
     def drop_node(self, name: str) -> None:
         """Take a node's end; its pods are remembered until they are gone too."""
@@ -170,30 +196,33 @@ class Inventory:
         if record is None:
             return
         self._cluster.drop(name)
-        pods = record.pods
         del self._records[name]
-        if pods:
+        if record.pods or record.users:
             self._records[name] = left = _NodeRecord()
-            left.pods = pods
+            left.pods, left.users, left.used = record.pods, record.users, record.used
 
     def take_pods(self, pods: tuple[Pod, ...]) -> None:
         """Take a complete list. Claims of pods that it lacks are left to the binder to settle."""
         uids = {pod.metadata.uid for pod in pods}
         for uid in [uid for uid in self._bound if uid not in uids]:
             self._unbind(uid)
+        for uid in [uid for uid in self._homes if uid not in uids]:
+            self._move_out(uid)
         for pod in pods:
             self.take_pod(pod)
         self._pods_synced = True
 
     def take_pod(self, pod: Pod) -> None:
-        """Take a pod's new state."""
-        if not wants_gpus(pod, self._resource):
-            return
+        """Take a pod's new state. One without GPUs counts by what it takes of CPU and memory."""
         uid = pod.metadata.uid
         if pod.finished:
             self.drop_pod(uid)
             return
         if not pod.spec.node_name:
+            return
+        self._move_in(uid, pod.spec.node_name, amounts_of(pod))
+        if not wants_gpus(pod, self._resource):
+            self._cluster.release(uid)
             return
         known = self._bound.get(uid)
         bound = self._read_pod(pod, pod.spec.node_name)
@@ -210,6 +239,7 @@ class Inventory:
     def drop_pod(self, uid: str) -> None:
         """Take a pod's end."""
         self._unbind(uid)
+        self._move_out(uid)
         self._cluster.release(uid)
 
     def _unbind(self, uid: str) -> None:
@@ -220,8 +250,40 @@ class Inventory:
         del record.pods[uid]
         if record.present:
             self._write(bound.node, record)
-        elif not record.pods:
-            del self._records[bound.node]
+        else:
+            self._forget_empty(bound.node, record)
+
+    def _move_in(self, uid: str, node: str, amounts: Amounts) -> None:
+        """Count what a pod takes of its node. Its requests may change while it runs."""
+        record = self._records.get(node)
+        if record is None:
+            record = self._records[node] = _NodeRecord()
+        before = record.users.get(uid, NOTHING)
+        if before == amounts:
+            return
+        self._homes[uid] = node
+        record.users[uid] = amounts
+        record.used += amounts - before
+        self._write_room(node, record)
+
+    def _move_out(self, uid: str) -> None:
+        node = self._homes.pop(uid, None)
+        if node is None:
+            return
+        record = self._records[node]
+        record.used -= record.users.pop(uid)
+        if record.present:
+            self._write_room(node, record)
+        else:
+            self._forget_empty(node, record)
+
+    def _forget_empty(self, node: str, record: _NodeRecord) -> None:
+        if not record.pods and not record.users:
+            del self._records[node]
+
+    def _write_room(self, name: str, record: _NodeRecord) -> None:
+        if record.present:
+            self._cluster.put_room(name, Room(record.capacity, record.used))
 
     def _write(self, name: str, record: _NodeRecord) -> None:
         if record.present:
@@ -271,14 +333,15 @@ class Inventory:
                 self._report("pod", pod.key, str(error))
         try:
             request = read_request(pod, self._resource)
-            count = request.demand.count if request is not None else 0
         except DemandError:
-            count = 0
+            request = None
+        if request is not None:
+            self._cluster.outlook.observe(request)
         return BoundPod(
             uid=pod.metadata.uid,
             key=pod.key,
             node=node,
-            count=count,
+            count=request.demand.count if request is not None else 0,
             uuids=uuids,
             priority=pod.spec.priority or 0,
         )

@@ -9,6 +9,7 @@ from runtime.objects import Container, Pod
 from runtime.quantity import parse_quantity
 from scheduler.engine.request import ContainerRequest, Demand, PodRequest
 from scheduler.errors import DemandError
+from scheduler.kube.amounts import amounts_of
 from topology.demands import MinLink, parse_min_link
 from topology.errors import SelectionError
 from topology.wire import (
@@ -59,9 +60,10 @@ def _mentions(container: Container, resource: str) -> bool:
         return True
 
 
-def read_request(pod: Pod, resource: str) -> PodRequest | None:
+def read_request(pod: Pod, resource: str, *, any_pod: bool = False) -> PodRequest | None:
     """Return what a pod asks for, None if it asks for no GPUs.
 
+    With `any_pod` a pod that asks for none has a request too, of 0 GPUs.
     Raises DemandError naming the annotation or container that does not read.
     """
     init: list[ContainerRequest] = []
@@ -76,7 +78,7 @@ def read_request(pod: Pod, resource: str) -> PodRequest | None:
         count = gpus_of(container, resource)
         if count:
             containers.append(ContainerRequest(container.name, count))
-    if not containers and not init:
+    if not (any_pod or containers or init):
         return None
     return PodRequest(
         uid=pod.metadata.uid,
@@ -88,10 +90,13 @@ def read_request(pod: Pod, resource: str) -> PodRequest | None:
         init=tuple(init),
         priority=pod.spec.priority or 0,
         preempts=pod.spec.preemption_policy != "Never",
+        asks=amounts_of(pod),
     )
 
 
 def _demand(pod: Pod, containers: list[ContainerRequest]) -> Demand:
+    if not containers:
+        return Demand(0)
     return Demand(
         count=sum(container.count for container in containers),
         models=_models(pod.metadata.annotation(GPU_MODEL_KEY)),

@@ -97,8 +97,9 @@ def node_object(
     *,
     allocatable: int | None = None,
     annotations: Mapping[str, str] | None = None,
+    amounts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write a Node as the API server holds it."""
+    """Write a Node as the API server holds it; `amounts` are CPU, memory and places for pods."""
     written = dict(annotations or {})
     if topology is not None:
         written.setdefault(TOPOLOGY_KEY, encode_topology(topology))
@@ -106,14 +107,12 @@ def node_object(
         written.setdefault(STATE_KEY, encode_state(state))
     if allocatable is None:
         allocatable = len(topology.gpus) if topology is not None else 8
+    amounts = {RESOURCE: str(allocatable), **(amounts or {"cpu": "96"})}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "annotations": written},
-        "status": {
-            "capacity": {RESOURCE: str(allocatable), "cpu": "96"},
-            "allocatable": {RESOURCE: str(allocatable), "cpu": "96"},
-        },
+        "status": {"capacity": amounts, "allocatable": amounts},
     }
 
 

@@ -16,9 +16,10 @@ import pytest
 
 from embedded.apiserver import ApiServer
 from scheduler.engine.plugins import built_in
+from scheduler.engine.workload import PodClass
 from scheduler.errors import ProfileError
-from scheduler.main import build_mix, build_profiles
-from scheduler.settings import ExtenderSettings, ProfileSettings
+from scheduler.main import build_mix, build_profiles, build_workload
+from scheduler.settings import ExtenderSettings, PodClassSettings, ProfileSettings
 from tests.waiting import wait_until
 from topology.errors import SelectionError
 from topology.profiles import PACK
@@ -151,3 +152,29 @@ def test_the_mix_of_the_settings_is_taken() -> None:
     assert build_mix(ExtenderSettings(mix={4: 1.0, 1: 3.0})).shares == ((1, 3.0), (4, 1.0))
     with pytest.raises(SelectionError):
         build_mix(ExtenderSettings(mix={4: 0.0}))
+
+
+def test_the_workload_may_be_given() -> None:
+    """Classes of pods with weights, in cores and parts of a GPU; if not given, it is learned."""
+    assert build_workload(ExtenderSettings()).source == "learned"
+    given = build_workload(
+        ExtenderSettings(
+            workload=[
+                PodClassSettings(weight=3, cpu=3.152, gpu_share=0.81),
+                PodClassSettings(weight=1, cpu=96, gpus=8, gpu_models=("*H100*",)),
+                PodClassSettings(weight=1, cpu=2, gpus=0),
+            ]
+        )
+    )
+    assert given.source == "given"
+    assert given.counts() == {
+        PodClass(3152, 1, 810): 3.0,
+        PodClass(96_000, 8, 1000, ("*H100*",)): 1.0,
+        PodClass(2000, 0, 0): 1.0,
+    }
+
+
+def test_a_share_of_two_gpus_is_no_class() -> None:
+    """It is refused where the configuration is read."""
+    with pytest.raises(ValueError, match="gpu_share: only of one GPU"):
+        PodClassSettings(weight=1, gpus=2, gpu_share=0.5)
