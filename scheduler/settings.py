@@ -58,8 +58,9 @@ class ExtenderSettings(BaseModel):
     filter waits for its bind; a bind that comes later chooses anew, as one behind a volume that
     is being made will. `mix` maps request sizes to their share of the workload; empty
     takes the built-in one. `load` asks how busy nodes are; without it nobody is asked.
-    `workload` lists the classes of pods that are expected; empty learns them from those that come. `place_all_pods` has the extender place pods without GPUs too,
-    by the same scores; kube-scheduler must then be told to ask for every pod (no managedResources).
+    `workload` lists the classes of pods that are expected; empty learns them from those that come.
+    `place_all_pods` has the extender place pods without GPUs too, by the same scores;
+    kube-scheduler must then be told to ask for every pod (no managedResources).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
