@@ -22,15 +22,16 @@ from topology.errors import WireError
 from topology.wire import ASSIGNMENT_KEY, STATE_KEY, NodeState, decode_assignment, decode_state
 
 GPUS: Final = 8
-LEASE: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/gputopo-scheduler"
+LEASE: Final = "gputopo-scheduler"
 
 PODS: Final = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _EVENTS: Final = f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"
 _CLASSES: Final = "/apis/scheduling.k8s.io/v1/priorityclasses"
 _TAINT: Final = "contract"
 _HOST: Final = "kubernetes.io/hostname"
 _MODES: Final[dict[Fate, Mode]] = {"held": "hold", "withheld": "withhold", "lost": "lose"}
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 30.0
 
 # Times are short so that the cases are; none of them is what a case is about.
 PLUGIN_SETTINGS: Final = {
@@ -48,6 +49,8 @@ class ApiSide:
     `client` reaches the API server past all gates. `faults` are the files that the nodes' mock
     machines follow.
     """
+
+    lease_namespace = "kube-system"
 
     def __init__(self, client: KubeClient, faults: dict[str, Path]) -> None:
         self._client = client
@@ -272,8 +275,9 @@ class ApiSide:
         )
 
     def _leading(self) -> Pair | None:
+        path = f"{_LEASES.format(self.lease_namespace)}/{LEASE}"
         try:
-            lease = msgspec.json.decode(self._client.get(LEASE))
+            lease = msgspec.json.decode(self._client.get(path))
         except NotFoundError:
             return None
         holder = str(lease["spec"].get("holderIdentity") or "").encode()

@@ -105,14 +105,22 @@ def world(node: World) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def nodes(kind: str) -> Iterator[Cluster]:
+def nodes(kind: str, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Return a cluster whose nodes are up and whose schedulers have a leader."""
-    if kind == REAL:
-        pytest.skip("there is no cluster of several real nodes yet")
-    made: Cluster = EmbeddedCluster()
+    made: Cluster
+    started = False
+    if kind == EMBEDDED:
+        made = EmbeddedCluster()
+    else:
+        # Only here: nobody else needs the components.
+        from tests.contract.real_cluster import RealCluster
+
+        before = request.session.testsfailed
+        made = RealCluster(failed=lambda: not started or request.session.testsfailed > before)
     try:
         made.start()
         made.settle()
+        started = True
         yield made
     finally:
         made.close()

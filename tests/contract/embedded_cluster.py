@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +17,12 @@ from embedded.kube_scheduler.extender import Extender
 from embedded.kube_scheduler.queue import Backoff
 from embedded.kube_scheduler.scheduler import Scheduler
 from embedded.kubelet import Kubelet
-from embedded.processes import own_command
 from mock_nvml import write_sysfs
 from runtime.kube import KubeClient, connect
-from tests.contract.api_side import PLUGIN_SETTINGS, ApiSide
+from tests.contract.api_side import LEASE, PLUGIN_SETTINGS, ApiSide
 from tests.contract.cluster import MACHINES, RESOURCE, Sets
 from tests.contract.pair import HTTP_SECONDS, ApiAccess, Pair
+from tests.contract.plugin_process import PluginProcess
 from topology.catalogue import load_machine
 
 TERMS: Final = Terms(lease=3, renew=2.0, retry=0.3)
@@ -109,9 +108,7 @@ class EmbeddedCluster(ApiSide):
             Extender(extender, timeout=HTTP_SECONDS),
             resource=RESOURCE,
             scheduler_name="gputopo",
-            election=Election(
-                client, "gputopo-scheduler", f"embedded_{len(self._undo)}", terms=TERMS
-            ),
+            election=Election(client, LEASE, f"embedded_{len(self._undo)}", terms=TERMS),
             backoff=BACKOFF,
         )
         scheduler.start()
@@ -126,26 +123,17 @@ class EmbeddedCluster(ApiSide):
         kubelet.start()
         self._undo.append(kubelet.stop)
         self._faults[node].write_text("[]")
-        options = {
-            "node-name": node,
-            "kubeconfig": self._kubeconfig,
-            "config": self._folder / "plugin.yaml",
-            "device-plugins-dir": kubelet.device_plugins_dir,
-            "pod-resources-socket": kubelet.pod_resources_socket,
-            "sysfs-root": root / "sys",
-            "ops-host": "127.0.0.1",
-            "ops-port": 0,
-            "mock-machine": MACHINES[node],
-            "mock-faults": self._faults[node],
-        }
-        command = own_command(
-            "device-plugin", *(f"--{option}={value}" for option, value in options.items())
+        plugin = PluginProcess(
+            {
+                "node-name": node,
+                "kubeconfig": self._kubeconfig,
+                "config": self._folder / "plugin.yaml",
+                "device-plugins-dir": kubelet.device_plugins_dir,
+                "pod-resources-socket": kubelet.pod_resources_socket,
+                "sysfs-root": root / "sys",
+                "mock-machine": MACHINES[node],
+                "mock-faults": self._faults[node],
+            },
+            self._folder / f"{node}.log",
         )
-        with (self._folder / f"{node}.log").open("ab") as log:
-            plugin = subprocess.Popen(command, stdout=log, stderr=log)
-        self._undo.append(lambda: _end(plugin))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    process.wait(20)
+        self._undo.append(lambda: plugin.end(signal.SIGTERM))

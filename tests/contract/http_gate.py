@@ -40,12 +40,16 @@ class Held(msgspec.Struct, frozen=True):
 class HttpGate:
     """Forwards from a loopback port of its own to `target`, such as ``https://127.0.0.1:6443``.
 
-    `trust` verifies a TLS target. Its methods may be called from any thread.
+    `trust` verifies a TLS target. A `token` says who asks: Go's clients send theirs over TLS only.
+    Its methods may be called from any thread.
     """
 
-    def __init__(self, target: str, trust: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, target: str, trust: ssl.SSLContext | None = None, token: str | None = None
+    ) -> None:
         self._target = target.rstrip("/")
         self._trust = trust
+        self._token = token
         self._modes: dict[Kind, Mode] = {}
         self._numbers = itertools.count()
         self._held: dict[int, Held] = {}
@@ -157,6 +161,8 @@ class HttpGate:
             for name, value in request.headers.items()
             if name.lower() not in _OWN_HEADERS
         }
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
         try:
             async with self._session.request(
                 request.method,

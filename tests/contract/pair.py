@@ -15,6 +15,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedded.processes import free_port, own_command
+from tests.contract.api_world import write_kubeconfig
 from tests.contract.http_gate import HttpGate
 from tests.contract.world import RESOURCE
 from tests.waiting import wait_until
@@ -58,16 +59,13 @@ class Pair:
         self.name = name
         self._folder = folder
         folder.mkdir()
-        self.scheduler_gate = HttpGate(scheduler.url, scheduler.trust)
-        self.extender_gate = HttpGate(extender.url, extender.trust)
+        self.scheduler_gate = HttpGate(scheduler.url, scheduler.trust, scheduler.token)
+        self.extender_gate = HttpGate(extender.url, extender.trust, extender.token)
         self._port, self._ops_port = free_port(), free_port()
         self.verbs_gate = HttpGate(f"http://127.0.0.1:{self._port}")
         self._kubeconfigs = {
-            who: write_kubeconfig(folder / f"{who}.kubeconfig", gate.url, access.token)
-            for who, gate, access in (
-                ("scheduler", self.scheduler_gate, scheduler),
-                ("extender", self.extender_gate, extender),
-            )
+            who: write_kubeconfig(folder / f"{who}.kubeconfig", gate.port)
+            for who, gate in (("scheduler", self.scheduler_gate), ("extender", self.extender_gate))
         }
         self._config = folder / "extender.yaml"
         self._config.write_bytes(msgspec.yaml.encode({"bind_timeout_seconds": BIND_SECONDS}))
@@ -164,17 +162,3 @@ class Pair:
             self._extender.send_signal(number)
             self._extender.wait(20)
             self._extender = None
-
-
-def write_kubeconfig(path: Path, url: str, token: str) -> Path:
-    """Write a kubeconfig of a server and a token; return its path."""
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "gate", "cluster": {"server": url}}],
-        "users": [{"name": "gate", "user": {"token": token}}],
-        "contexts": [{"name": "gate", "context": {"cluster": "gate", "user": "gate"}}],
-        "current-context": "gate",
-    }
-    path.write_bytes(msgspec.yaml.encode(config))
-    return path
