@@ -1,4 +1,4 @@
-"""Every metric of the extender: histograms and totals, never a series per node.
+"""Every metric of the extender but load's own: histograms and totals, never a series per node.
 
 5,000 series take 51 ms a scrape and hold the interpreter; per-node facts come from the plugins.
 """

@@ -164,7 +164,7 @@ class LoadFeed:
         self._rng = rng
         self._clock = clock
         self.nodes = _NodeSink(nodes)
-        self.pods = _PodSink(pods, self._touch)
+        self.pods = _PodSink(pods, self._touch, self._settle)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
@@ -183,8 +183,7 @@ class LoadFeed:
                 self._table.take(reading, self._clock())
         now = self._clock()
         self._pods.forget(now)
-        names, loads = self._table.settle(now)
-        self._column.put_loads(dict(zip(names, loads.tolist(), strict=True)))
+        self._settle()
         self._metrics.covered(self._table.covered(now))
         self._metrics.pods.set(len(self._pods))
 
@@ -204,6 +203,11 @@ class LoadFeed:
             if guarded.breaker.state != "open":
                 break
         return readings
+
+    def _settle(self) -> None:
+        """Write all nodes' load anew."""
+        names, loads = self._table.settle(self._clock())
+        self._column.put_loads(dict(zip(names, loads.tolist(), strict=True)))
 
     def _touch(self, node: str) -> None:
         """Write one node's load anew."""
@@ -234,16 +238,17 @@ class _NodeSink:
 class _PodSink:
     """The pods' reflector speaks to this."""
 
-    def __init__(self, pods: RecentPods, touched: Callable[[str], None]) -> None:
+    def __init__(
+        self, pods: RecentPods, touched: Callable[[str], None], settle: Callable[[], None]
+    ) -> None:
         self._pods = pods
         self._touched = touched
+        self._settle = settle
 
     def listed(self, objects: tuple[Pod, ...]) -> None:
         """Take a complete list."""
-        before = set(self._pods.nodes)
         self._pods.keep(objects)
-        for node in before | set(self._pods.nodes):
-            self._touched(node)
+        self._settle()
 
     def changed(self, obj: Pod) -> None:
         """Take a new or changed pod."""

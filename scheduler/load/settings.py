@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,6 +20,10 @@ Label = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128
 PromQL = Annotated[str, Field(min_length=1, max_length=4000)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=128)]
+HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]*$", max_length=4096)]
+
+_DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
 class _Model(BaseModel):
@@ -56,9 +62,9 @@ class PrometheusSettings(_Model):
     cert_file: Path | None = None
     key_file: Path | None = None
     token_file: Path | None = None
-    username: str | None = None
+    username: Annotated[str, Field(pattern=r"^[^:]+$", max_length=1024)] | None = None
     password_file: Path | None = None
-    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = {}
+    headers: dict[HeaderName, HeaderValue] = {}
     timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     max_answer_mib: Annotated[int, Field(ge=1, le=1024)] = 32
 
@@ -72,6 +78,8 @@ class PrometheusSettings(_Model):
             raise ValueError(f"not a URL: {error}") from None
         if parts.scheme not in {"http", "https"} or not host or port == 0:
             raise ValueError("want http://HOST:PORT or https://HOST:PORT, a path may follow")
+        if not _is_host(host):
+            raise ValueError("its host is neither a DNS name nor an address")
         if parts.query or parts.fragment:
             raise ValueError("want no ? and no #: what stands before /api/v1/query")
         return url.rstrip("/")
@@ -166,3 +174,14 @@ class LoadSettings(_Model):
         """How long a pod may run before every sample in use shows it whole."""
         window = max(query.window for query in self.queries().values())
         return self.stale_seconds + window
+
+
+def _is_host(text: str) -> bool:
+    """Return whether a resolver can be asked for it; the rest would be an error of Python's own."""
+    if ":" not in text:
+        return _DNS_NAME.fullmatch(text.lower()) is not None
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True

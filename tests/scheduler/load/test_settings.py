@@ -78,6 +78,18 @@ def test_a_query_replaces_the_default_whole(tmp_path: Path) -> None:
     assert load.queries() == {**DEFAULT_QUERIES, "gpu": Query("x")}
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://p", "https://a.b.svc.cluster.local:9090", "http://[fd00::1]:9090", "http://1.2.3.4"],
+)
+def test_hosts_are_names_and_addresses(tmp_path: Path, url: str) -> None:
+    """Of both kinds."""
+    load = read(tmp_path, URL.format(f'"{url}"')).load
+    assert load is not None
+    assert load.prometheus is not None
+    assert load.prometheus.url == url
+
+
 def test_the_environment_says_where_prometheus_is(tmp_path: Path) -> None:
     """Without any file of ours."""
     load = read(tmp_path, "", {"GPUTOPO_LOAD__PROMETHEUS__URL": "http://p:9090"}).load
@@ -93,6 +105,10 @@ MISTAKES = [
     (URL.format("ftp://p"), "load.prometheus.url: want http://HOST:PORT"),
     (URL.format("http://"), "load.prometheus.url: want http://HOST:PORT"),
     (URL.format("http://p:99999"), "load.prometheus.url: not a URL"),
+    (URL.format("http://a..b"), "its host is neither"),
+    (URL.format("http://" + "a" * 64), "its host is neither"),
+    (URL.format("http://\u00e4:1"), "its host is neither"),
+    (URL.format("http://[1::2::3]:1"), "load.prometheus.url: "),
     (URL.format("http://u:secret@p"), "credentials do not belong here"),
     (URL.format("http://p/api?x=1"), "want no ? and no #"),
     (URL.format("http://p") + "    ca_file: /ca", "need an https url"),
@@ -102,6 +118,8 @@ MISTAKES = [
     (SECURE + "    key_file: /k", "key_file needs cert_file"),
     (SECURE + "    ca_file: /c\n    insecure_skip_verify: true", "want one of them"),
     (SECURE + "    headers: {'a b': c}", "load.prometheus.headers"),
+    (SECURE + '    headers: {a: "x\\ny"}', "load.prometheus.headers.a"),
+    (SECURE + "    username: 'a:b'\n    password_file: /p", "load.prometheus.username"),
     (SECURE + "    timeout_seconds: 0", "greater than 0"),
     (SECURE + "    tokenfile: /t", "there is no such setting"),
     ("load: {metrics_api: false}", "nobody to ask: give prometheus.url, or metrics_api: true"),
