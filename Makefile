@@ -7,7 +7,7 @@ ARGS ?=
 # Two workers on two cores; PYTEST_WORKERS=0 runs in one process, for a debugger.
 PYTEST_WORKERS ?= 2
 
-.PHONY: help install demo test e2e lint format proto lock clean
+.PHONY: help install demo test e2e image lint format proto lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: install  ## all tests; ARGS="-k quality" passes options on
 e2e: install  ## the same on real Kubernetes components; needs root and, the first time, Go
 	$(BIN)/python -m tests.e2e.run $(ARGS)
 
+image: install  ## the image of both daemons as an OCI archive, without a container daemon or root
+	@$(BIN)/python -m daemonset.images.gputopo $(ARGS)
+
 lint: install  ## formatting, lint, types, layers, docstrings, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -51,6 +54,8 @@ lock:  ## resolve the dependencies anew (needs uv); --upgrade by ARGS
 	  --group dev pyproject.toml -o locks/dev.txt $(ARGS)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  pyproject.toml -o locks/runtime.txt $(ARGS)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --group pyproject.toml:build -c locks/dev.txt -o locks/build.txt $(ARGS)
 
 clean:  ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -84,11 +85,13 @@ def main() -> int:
     parser.add_argument("--name", default=NAME, help="its full name (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where it is kept")
     arguments = parser.parse_args()
+    store = Store(arguments.cache)
     try:
-        path = build(Store(arguments.cache), arguments.name)
+        path = build(store, arguments.name)
     except ImageError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    store.prune(time.time())
     sys.stdout.write(f"{path}\n")
     return 0
 

@@ -22,12 +22,12 @@ from daemonset.images.errors import ImageError
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = REPOSITORY / "locks" / "runtime.txt"
 
-# Parts of dependencies that no daemon imports (tests/images proves it on the built image).
-UNUSED: Final = (
+# Parts of dependencies that neither daemon imports: two thirds of their size.
+_UNUSED: Final = (
     *("kubernetes/client/models/[!_]*", "kubernetes/client/api/[!_]*"),
     *("kubernetes/aio/client/models/[!_]*", "kubernetes/aio/client/api/[!_]*"),
     *("**/tests", "**/*.pyi", "**/*.pyx", "**/*.pxd", "numpy/f2py", "numpy/_core/include"),
-    *("numpy/_core/lib", "bin"),
+    "numpy/_core/lib",
 )
 
 _SCRIPT: Final = "#!/usr/bin/python3\nimport sys\n\nfrom cli.main import run\n\nsys.exit(run())\n"
@@ -48,13 +48,19 @@ def fill_dependencies(root: Path, base: Path) -> None:
         *("--target", str(target)),
         paths=[_home_of_pip()],
     )
-    for pattern in UNUSED:
-        for path in list(target.glob(pattern)):
+    prune(target)
+    _drop_scripts(target)
+    compile_below(root, base)
+
+
+def prune(site: Path) -> None:
+    """Take out of a folder of installed packages what neither daemon imports."""
+    for pattern in _UNUSED:
+        for path in list(site.glob(pattern)):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
-                path.unlink()
-    compile_below(root, base)
+                path.unlink(missing_ok=True)
 
 
 def build_wheel(folder: Path) -> Path:
@@ -80,6 +86,18 @@ def fill_wheel(root: Path, base: Path, wheel: Path) -> None:
     command.write_text(_SCRIPT)
     command.chmod(0o755)
     compile_below(root, base)
+
+
+def _drop_scripts(site: Path) -> None:
+    """Take out the dependencies' commands, and what their records say of them.
+
+    They begin with the path of the interpreter, which is gone, and was another each time.
+    """
+    shutil.rmtree(site / "bin")
+    for record in site.glob("*.dist-info/RECORD"):
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith("../")]
+        record.write_text("".join(kept), encoding="utf-8")
 
 
 def compile_below(root: Path, base: Path) -> None:
