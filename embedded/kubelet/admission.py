@@ -138,7 +138,14 @@ class SyncLoop:
         self._take(tuple(pod for pod in pods if not is_mirror(pod)))
         if self._first_list and not self._stopped:
             self._first_list = False
+            self._end_orphans()
             self._devices.sources_ready()
+
+    def _end_orphans(self) -> None:
+        """End what runs of pods that were deleted while no kubelet ran."""
+        running = {view.uid for view in self._runtime.views() if view.running}
+        for uid in running - {record.pod.metadata.uid for record in self._pods.records()}:
+            self._runtime.kill(uid)
 
     def _take_static(self, static: tuple[StaticPod, ...]) -> None:
         before = self._static

@@ -119,13 +119,15 @@ class Registrar(api_pb2_grpc.RegistrationServicer):
         if ended is None:
             return
         # Up to 1.36 `ended` may be a newer plugin's connection, which then dies with this one.
-        with self._lock:
-            self._open.discard(ended)
-        ended.close()
+        # The devices go first. kubelet closes first, and a plugin that registers again before the
+        # next instruction stays without devices; closing takes longer here than a registration.
         if self._by_resource:
             self._devices.disconnected(connection.resource)
         else:
             self._devices.disconnected(connection.resource, ended)
+        with self._lock:
+            self._open.discard(ended)
+        ended.close()
 
     def _forget(self, connection: PluginConnection) -> None:
         with self._lock:

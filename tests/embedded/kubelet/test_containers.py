@@ -191,3 +191,18 @@ def test_only_a_running_container_can_crash(node: Node) -> None:
     """Crashing what does not run is refused with its name."""
     with pytest.raises(KubeletError, match="default/no: container main does not run"):
         node.kubelet.crash_container("default", "no", "main")
+
+
+def test_a_pod_deleted_while_no_kubelet_ran_ends(node: Node, make_plugin: MakePlugin) -> None:
+    """The new process finds its container running and its pod gone; the devices are free again."""
+    make_plugin(node)
+    gone, stays = pod("gone", 2), pod("stays", 2)
+    node.run(gone, stays)
+    node.kubelet.stop()
+    node.remove(gone)
+    assert node.views(gone)[-1].running
+    node.kubelet.start()
+    wait_until(lambda: not node.views(gone)[-1].running, what="the end of its container")
+    assert node.views(stays)[-1].running
+    make_plugin(node)
+    node.run(pod("next", 2))
