@@ -93,14 +93,16 @@ def identify(
             unseen.append(key)
             continue
         container = waiting_container(pod, held, resource)
-        if container is None or requested(container, resource) != allocation_size:
+        if container is None:
             continue
+        fits = requested(container, resource) == allocation_size
         dying = pod.metadata.deletion_timestamp and key not in fresh
-        if pod.status.phase != "Pending" or dying:
-            # Its namesake of before, perhaps: a StatefulSet's new pod whose event is on its way.
+        if fits and pod.status.phase == "Pending" and not dying:
+            candidates.append(Asking(pod, container.name))
+        elif key not in fresh:
+            # Its namesake of before, perhaps, which may have had another size: a new pod of a
+            # StatefulSet or a Job whose event is on its way.
             stale.append(key)
-            continue
-        candidates.append(Asking(pod, container.name))
     # The one in admission is among those without any device, or has just got its first.
     unseen.sort(key=lambda key: bool(holdings.pods[key].uuids()))
     keys = frozenset(candidate.pod.key for candidate in candidates)

@@ -72,6 +72,17 @@ class Lookup:
         closer = identify(holdings, seen, self._resource, size, fresh=fresh)
         if failed and closer.drift is Drift.NO_POD:
             return Identified(None, Drift.API_SERVER), seen
+        if closer.drift is Drift.NO_POD and any(
+            self._is_static(key, holdings) for key in who.unseen
+        ):
+            return Identified(None), seen
         # With one candidate it is taken even if others could not be looked up: kubelet admits one
         # pod at a time, so it could only be another if this one was admitted without devices.
         return closer, seen
+
+    def _is_static(self, key: str, holdings: Holdings) -> bool:
+        """Tell whether a pod is one that kubelet is admitting and the API server does not know.
+
+        Such a pod comes from a file, and nobody has promised it anything.
+        """
+        return key in self._absent and not all(holdings.pods[key].containers.values())

@@ -112,7 +112,7 @@ def test_the_pod_in_admission_is_recognised(
         pytest.param(
             holdings(a={"c0": NONE, "c1": NONE}),
             [pod("a", 1, 2)],
-            Identified(None, Drift.NO_POD),
+            Identified(None, Drift.NO_POD, unseen=("d/a",)),
             id="containers-come-in-order",
         ),
         pytest.param(
@@ -126,6 +126,12 @@ def test_the_pod_in_admission_is_recognised(
             [pod("a", 2, phase="Succeeded")],
             Identified(None, Drift.NO_POD, unseen=("d/a",)),
             id="a-namesake-of-before",
+        ),
+        pytest.param(
+            holdings(a={"c0": NONE}),
+            [pod("a", 4, phase="Running")],
+            Identified(None, Drift.NO_POD, unseen=("d/a",)),
+            id="a-namesake-of-another-size",
         ),
     ],
 )

@@ -114,6 +114,21 @@ def test_a_pod_that_the_server_does_not_know_is_asked_for_once(world: World) -> 
     assert world.gets == ["d/static"] * 2
 
 
+def test_a_static_pod_has_no_drift(world: World) -> None:
+    """The API server does not know it, so nobody has promised it anything: the best set it is."""
+    world.admit(pod("a", 2, promised={"c0": names(0, 3)}), static={"c0": NONE})
+    answer = world.ask(2)
+    assert (answer.outcome, answer.drift) == (Outcome.BEST, None)
+    assert not set(answer.uuids) & {"g0", "g3"}
+
+
+def test_a_namesake_of_another_size_is_looked_up(world: World) -> None:
+    """The watch still shows the pod that had the name before: the API server knows better."""
+    world.admit(pod("a", 4, phase="Running", uid="old"), a={"c0": NONE})
+    world.server = by_key(pod("a", 2, promised={"c0": names(6, 1)}, uid="new"))
+    assert Plan(names(1, 6), Outcome.EXACT) == world.ask(2)
+
+
 def test_without_the_api_server_the_watch_is_enough(world: World) -> None:
     """A candidate that the watch knows is believed even if others cannot be looked up."""
     world.server = UnreachableError("away")
