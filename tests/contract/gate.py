@@ -36,8 +36,10 @@ class Gate:
         threading.Thread(target=self._accept, name="gate", daemon=True).start()
 
     def set(self, mode: Mode) -> None:
-        """Change the mode. Connections from before do not survive it, but in silence."""
+        """Change the mode. Connections from before do not survive a change, but in silence."""
         with self._changed:
+            if mode == self._mode:
+                return
             self._mode = mode
             if mode != "silent":
                 self._cut()

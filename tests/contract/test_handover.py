@@ -193,6 +193,21 @@ def test_a_pod_that_the_watch_has_not_shown_is_looked_up(world: World) -> None:
     check_exact(world, pods)
 
 
+def test_a_pod_that_takes_over_a_name_is_looked_up(world: World) -> None:
+    """The watch still shows its namesake, which had another set and another size."""
+    old, new = one("namesake", 0, 3), one("namesake", 1, 2, 5)
+    world.bind(old)
+    check_exact(world, [old])
+    world.delay_watches()
+    world.delete("namesake")
+    wait_until(lambda: world.phase("namesake") == ("", ""), what="the end of the first one")
+    wait_until(lambda: not world.held(), what="kubelet to free its GPUs")
+    world.bind(new)
+    assert sees(world, "namesake")["main"] == {1, 2, 5}
+    world.reconnect_plugin()
+    check_exact(world, [new])
+
+
 def test_a_gpu_lost_after_the_choice_costs_only_itself(world: World) -> None:
     """A pod bound with a lost GPU gets the rest of its set; a strict one is refused."""
     before = world.count("drift_total", reason="unhealthy")

@@ -37,7 +37,7 @@ def test_a_static_pod_leaves_promised_gpus_alone(world: World) -> None:
     seen = {pod.name: sees(world, pod.name)["main"] for pod in ours}
     settled(world)
     missed = sum(seen[pod.name] != set((pod.sets or {})["main"]) for pod in ours)
-    assert missed <= drift(world) - before
+    assert missed == drift(world) - before
 
 
 def test_gpus_of_a_static_pod_come_back(world: World) -> None:
