@@ -13,7 +13,15 @@ import msgspec
 
 from deviceplugin.errors import DiscoveryError, NvmlError
 from deviceplugin.mig_caps import read_cap_minor
-from deviceplugin.nvml_interface import Code, Device, Link, MigDevice, Nvml, RemoteType
+from deviceplugin.nvml_interface import (
+    FATAL,
+    Code,
+    Device,
+    Link,
+    MigDevice,
+    Nvml,
+    RemoteType,
+)
 from deviceplugin.sysfs import (
     PciNic,
     PciPath,
@@ -29,9 +37,6 @@ from topology.model import Clique, Gpu, Nic, NodeTopology
 from topology.pci import pci_order
 
 T = TypeVar("T")
-
-_FATAL = (Code.GPU_IS_LOST, Code.UNINITIALIZED, Code.RESET_REQUIRED)
-"""With these a GPU's silence is no missing feature: nothing it says can be used."""
 
 
 class GpuProblem(msgspec.Struct, frozen=True):
@@ -132,7 +137,7 @@ def _ask(question: Callable[[], T], silent: T) -> T:
     try:
         return question()
     except NvmlError as error:
-        if error.code in _FATAL:
+        if error.code in FATAL:
             raise
         return silent
 
@@ -158,7 +163,7 @@ def _read_numa(nvml: Nvml, device: Device, path: PciPath | None) -> str | None:
     try:
         return format_list(nvml.memory_affinity(device))
     except NvmlError as error:
-        if error.code in _FATAL:
+        if error.code in FATAL:
             raise
         if error.code == Code.NOT_SUPPORTED or path is None or path.numa_node < 0:
             return None

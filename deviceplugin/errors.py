@@ -11,6 +11,7 @@ PluginError(Exception)
 ├── RegistrationError            kubelet cannot be told of the plugin
 ├── PodResourcesError            kubelet does not say who holds what
 ├── NvmlError                    a call of NVML failed: its code and name
+├── DriverMismatchError          the NVML that is loaded belongs to another driver
 └── DiscoveryError               no topology can be made of what NVML and sysfs say
 """
 
@@ -89,6 +90,10 @@ class NvmlError(PluginError):
         self.code = code
         self.name = name
         self.call = call
+
+
+class DriverMismatchError(PluginError):
+    """The driver was exchanged beneath the process; a new one finds the right library."""
 
 
 class DiscoveryError(PluginError):

@@ -1,32 +1,26 @@
-"""From events and probes to the GPUs that must not be given out, and back. Pure.
+"""From events and probes to the devices that must not be given out, and back. Pure.
 
-A GPU is unhealthy while it has at least one open cause. A cause closes by rule, never by a
-restart of anything of ours: the GPU must have passed every probe for the hold time since the cause
-was last seen, and, where the rule says so, the probes must come from an initialisation of NVML
-that is younger than the cause. A GPU that fails again and again is held twice as long each time.
+A device is a GPU, or a MIG device, named by its uuid. It is unhealthy while it has at least one
+open cause. A cause closes by rule, never by a restart of anything of ours: the device must have
+passed every probe for the hold time since the cause was last seen, and, where the rule says so, the
+probes must come from an initialisation of NVML that is younger than the cause. One that fails again
+and again is held twice as long each time. What only degrades a device is kept in the same way, and
+costs nobody anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
 
-from deviceplugin.xids import Recovery, Response, XidRule, rule_of
+from deviceplugin.nvml_interface import MigDevice, NvmlEvent
+from deviceplugin.xids import Recovery, Response, rule_of
 
 LONGEST_HOLD: Final = 3600.0
 """Seconds; the doubling of the hold time ends here, and starts anew after as long without fault."""
-
-DOUBLE_BIT_ECC: Final = XidRule(
-    numbers=(),
-    title="double-bit ECC error",
-    action="drain, reset GPU",
-    response=Response.UNHEALTHY,
-    reference=Response.IGNORE,
-)
-"""The event that drivers send besides XID 48; the reference drops it."""
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -49,21 +43,14 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def fault_of_xid(number: int, overrides: Mapping[int, Response]) -> Fault:
-    """Return what an XID is, with the operator's own response where there is one."""
+    """Return what an XID is: by the reference's table, unless the operator says otherwise."""
     rule = rule_of(number)
     return Fault(
         key=f"xid:{number}",
         reason=f"XID {number}: {rule.title}",
-        response=overrides.get(number, rule.response),
+        response=overrides.get(number, rule.reference),
         recovery=rule.recovery,
         rediscover=rule.rediscover,
-    )
-
-
-def fault_of_ecc() -> Fault:
-    """Return what a double-bit ECC event is."""
-    return Fault(
-        "ecc:double", DOUBLE_BIT_ECC.title, DOUBLE_BIT_ECC.response, DOUBLE_BIT_ECC.recovery
     )
 
 
@@ -77,18 +64,41 @@ def fault_of_probe(problem: str) -> Fault:
     return Fault("probe", f"does not answer: {problem}", Response.UNHEALTHY)
 
 
+def devices_hit(event: NvmlEvent, instances: Iterable[MigDevice]) -> tuple[str, ...]:
+    """Return the uuids that an event concerns: MIG devices in the instance it names, or the GPU.
+
+    A GPU stands for all its MIG devices and replicas. () if the GPU could not say who it is.
+    """
+    if not event.uuid:
+        return ()
+    if event.gpu_instance is None:
+        return (event.uuid,)
+    hit = tuple(
+        one.uuid
+        for one in instances
+        if one.gpu_instance == event.gpu_instance
+        and event.compute_instance in (None, one.compute_instance)
+    )
+    # An instance that is not known (any more) must not swallow the fault.
+    return hit or (event.uuid,)
+
+
 class HealthRecord:
-    """The open causes of all GPUs. Times are seconds of one clock, given by the caller."""
+    """The open causes of all devices. Times are seconds of one clock, given by the caller."""
 
     def __init__(self, hold: float) -> None:
         self._hold = hold
+        self._notes: dict[str, dict[str, Cause]] = {}
         self._causes: dict[str, dict[str, Cause]] = {}
         self._passing_since: dict[str, float] = {}
         self._times_failed: dict[str, int] = {}
         self._well_since: dict[str, float] = {}
 
     def note(self, uuid: str, fault: Fault, now: float, init: int) -> bool:
-        """Take a fault; return whether it makes the GPU unhealthy."""
+        """Take a fault; return whether it makes the device unhealthy."""
+        if fault.response is Response.DEGRADE:
+            notes = self._notes.setdefault(uuid, {})
+            notes[fault.key] = Cause(fault.reason, fault.recovery, now, init)
         if fault.response is not Response.UNHEALTHY:
             return False
         causes = self._causes.setdefault(uuid, {})
@@ -101,7 +111,8 @@ class HealthRecord:
         return True
 
     def passed(self, uuid: str, now: float, init: int) -> bool:
-        """Take a passed probe of NVML's initialisation number `init`; True if the GPU recovers."""
+        """Take a passed probe of NVML's initialisation number `init`; True if it recovers."""
+        self._forget_notes(uuid, now)
         causes = self._causes.get(uuid)
         if not causes:
             return False
@@ -120,6 +131,14 @@ class HealthRecord:
         self._well_since[uuid] = now
         return True
 
+    def _forget_notes(self, uuid: str, now: float) -> None:
+        notes = self._notes.get(uuid, {})
+        left = {key: note for key, note in notes.items() if now - note.since < self._hold}
+        if left:
+            self._notes[uuid] = left
+        else:
+            self._notes.pop(uuid, None)
+
     def needs_reinit(self, init: int) -> bool:
         """Return whether a GPU waits for an initialisation of NVML younger than number `init`."""
         return any(
@@ -135,6 +154,7 @@ class HealthRecord:
             self._passing_since,
             self._times_failed,
             self._well_since,
+            self._notes,
         ):
             for uuid in record.keys() - uuids:
                 del record[uuid]
@@ -145,9 +165,21 @@ class HealthRecord:
         return min(LONGEST_HOLD, self._hold * 2.0 ** min(again, 20))
 
     def unhealthy(self) -> dict[str, str]:
-        """Map each unhealthy GPU to its reason; of several causes the one seen first."""
+        """Map each unhealthy device to its reason; of several causes the one seen first."""
+        return _first_reasons(self._causes)
+
+    def degraded(self) -> dict[str, str]:
+        """Map each device that works with a flaw to what it is."""
         return {
-            uuid: min(causes.values(), key=lambda cause: cause.since).reason
-            for uuid, causes in self._causes.items()
-            if causes
+            uuid: reason
+            for uuid, reason in _first_reasons(self._notes).items()
+            if not self._causes.get(uuid)
         }
+
+
+def _first_reasons(record: Mapping[str, Mapping[str, Cause]]) -> dict[str, str]:
+    return {
+        uuid: min(causes.values(), key=lambda cause: cause.since).reason
+        for uuid, causes in record.items()
+        if causes
+    }

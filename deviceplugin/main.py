@@ -3,6 +3,7 @@
 | thread | does |
 |---|---|
 | monitor | NVML: discovery, events, probes; posts to the board |
+| watchdog | whether the monitor still moves |
 | registrar:RESOURCE | sockets and registration with kubelet, one for each resource |
 | config | follows the configuration |
 | rpc-0..7 | kubelet's calls |
@@ -40,7 +41,9 @@ from deviceplugin.monitor import Monitor
 from deviceplugin.nvml_interface import Nvml
 from deviceplugin.pods import PODS_PATH, PodCache, PodGetter, own_node_query
 from deviceplugin.publisher import Publisher, read_state
+from deviceplugin.pulse import Pulse, Watchdog
 from deviceplugin.readback import ReadBack
+from deviceplugin.recent import Recent
 from deviceplugin.settings import PluginSettings
 from deviceplugin.stock import Stock, Store
 from runtime import logs
@@ -177,6 +180,14 @@ class Plugin:
             interval=settings.publish_seconds,
             verify_seconds=settings.verify_seconds,
         )
+        self.pulse = Pulse()
+        self.recent = Recent()
+        self.watchdog = Watchdog(
+            self.pulse,
+            self.board,
+            patience=settings.nvml_patience_seconds,
+            stopping=workers.stopping,
+        )
         self.monitor = Monitor(
             open_nvml=self._open_nvml,
             close_nvml=self._close_nvml,
@@ -190,6 +201,9 @@ class Plugin:
             probe_seconds=settings.probe_seconds,
             reinit_seconds=settings.reinit_seconds,
             xid_responses=settings.xid_responses | xid_responses(first.health),
+            condition_responses=settings.condition_responses,
+            pulse=self.pulse,
+            recent=self.recent,
             warm=choosers.warm,
         )
         self.config_watch = ConfigWatch(
@@ -218,6 +232,7 @@ class Plugin:
         start("publisher", self.publisher.run, self.publisher.stop)
         start("read-back", self.read_back.run, self.read_back.stop)
         start("monitor", self.monitor.run)
+        start("watchdog", self.watchdog.run)
         start("config", self.config_watch.run, self.config_watch.stop)
 
     def close(self) -> None:
@@ -318,7 +333,7 @@ class Plugin:
 
     def _is_healthy(self) -> str | None:
         problems = (endpoint.problem() for endpoint in self.endpoints.all())
-        return next((problem for problem in problems if problem), None)
+        return next((problem for problem in problems if problem), self.watchdog.problem)
 
     def _is_ready(self) -> str | None:
         stock = self.store.read()

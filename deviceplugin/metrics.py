@@ -114,6 +114,12 @@ class Metrics:
             ["kind", "response"],
             registry=self.registry,
         )
+        self.xids = Counter(
+            "gputopo_plugin_xids",
+            'XIDs that the driver reported, by GPU ("" if it could not tell) and number.',
+            ["uuid", "xid"],
+            registry=self.registry,
+        )
         self.nvml_errors = Counter(
             "gputopo_plugin_nvml_errors",
             "NVML calls that failed: init, wait, probe, discovery.",

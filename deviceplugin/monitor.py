@@ -17,18 +17,30 @@ import structlog
 
 from deviceplugin.backoff import Backoff
 from deviceplugin.discovery import Discovery
-from deviceplugin.errors import DiscoveryError, NvmlError
+from deviceplugin.errors import DiscoveryError, DriverMismatchError, NvmlError
 from deviceplugin.health import (
     Fault,
     HealthRecord,
-    fault_of_ecc,
+    devices_hit,
     fault_of_loss,
     fault_of_probe,
     fault_of_xid,
 )
 from deviceplugin.inventory import Board, Inventory
 from deviceplugin.metrics import Metrics
-from deviceplugin.nvml_interface import Code, EventSet, EventType, MigDevice, Nvml, NvmlEvent
+from deviceplugin.nvml_interface import (
+    Code,
+    EventSet,
+    EventType,
+    MigDevice,
+    Nvml,
+    NvmlEvent,
+    Vitals,
+)
+from deviceplugin.probe import Answer, ask_all
+from deviceplugin.pulse import Pulse
+from deviceplugin.recent import Recent
+from deviceplugin.vitals import Condition, fault_of_condition, judge, remember
 from deviceplugin.xids import Recovery, Response
 from topology.model import NodeTopology
 
@@ -45,11 +57,6 @@ LAST_REINIT: Final = 600.0
 PATIENCE: Final = 3
 """Failed initialisations in a row after which GPUs that nobody can watch are not given out."""
 
-_LOST: Final = (Code.GPU_IS_LOST, Code.GPU_NOT_FOUND, Code.NOT_FOUND, Code.RESET_REQUIRED)
-
-Cut = tuple[str, ...] | None
-"""The uuids of a GPU's MIG devices, None for a GPU that is not in MIG mode."""
-
 _log = structlog.get_logger("deviceplugin.monitor")
 
 
@@ -57,7 +64,8 @@ class Monitor:
     """Keeps the board's inventory true until `stopping` is set.
 
     `open_nvml` initialises NVML and raises NvmlError; `discover` reads the topology and raises
-    DiscoveryError. `warm` is called with each new topology before it is posted.
+    DiscoveryError. `warm` is called with each new topology before it is posted. `pulse` is beaten
+    before each step, and `recent` gets what GPUs report.
     """
 
     def __init__(
@@ -73,6 +81,9 @@ class Monitor:
         probe_seconds: float = 10.0,
         reinit_seconds: float = FIRST_REINIT,
         xid_responses: Mapping[int, Response] | None = None,
+        condition_responses: Mapping[Condition, Response] | None = None,
+        pulse: Pulse | None = None,
+        recent: Recent | None = None,
         warm: Callable[[NodeTopology], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,6 +95,11 @@ class Monitor:
         self._stopping = stopping
         self._probe_seconds = probe_seconds
         self._xid_responses = dict(xid_responses or {})
+        self._condition_responses = dict(condition_responses or {})
+        self._pulse = pulse or Pulse()
+        self._recent = recent or Recent()
+        self._vitals: dict[str, Vitals] = {}
+        self._links_up: dict[str, int | None] = {}
         self._warm = warm
         self._clock = clock
         self._record = HealthRecord(hold_seconds)
@@ -104,15 +120,25 @@ class Monitor:
         self._adopted = dict(unhealthy)
 
     def run(self) -> None:
-        """Watch until `stopping` is set; no fault of NVML ends it."""
+        """Watch until `stopping` is set.
+
+        One fault of NVML ends it, DriverMismatchError: the library that is loaded belongs to
+        another driver, and only another process can load the right one.
+        """
         while not self._stopping.is_set():
+            self._pulse.beat("initialising")
             try:
                 nvml = self._open_nvml()
             except NvmlError as error:
+                if error.code == Code.LIB_RM_VERSION_MISMATCH:
+                    self._note_all(fault_of_probe(str(error)))
+                    raise DriverMismatchError(str(error)) from error
                 self._cannot_open(error)
-                self._stopping.wait(self._pause.next())
+                self._rest(self._pause.next())
                 continue
             self._init += 1
+            # Another load of the driver counts errors anew; the links are the board's.
+            self._vitals = {uuid: Vitals(links=one.links) for uuid, one in self._vitals.items()}
             try:
                 self._watch(nvml)
             except (NvmlError, DiscoveryError) as error:
@@ -120,10 +146,17 @@ class Monitor:
                 self._metrics.nvml_errors.labels(stage).inc()
                 self.problem = str(error)
                 _log.error("NVML failed, it is initialised again", problem=str(error))
-                self._stopping.wait(self._pause.next())
+                self._rest(self._pause.next())
             finally:
                 with contextlib.suppress(NvmlError):
                     self._close_nvml(nvml)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, or until the stop; resting is no silence of NVML."""
+        end = self._clock() + seconds
+        while (left := end - self._clock()) > 0 and not self._stopping.is_set():
+            self._pulse.beat("resting")
+            self._stopping.wait(min(left, WAIT_SECONDS))
 
     def _cannot_open(self, error: NvmlError) -> None:
         self._metrics.nvml_errors.labels("init").inc()
@@ -136,6 +169,7 @@ class Monitor:
     def _watch(self, nvml: Nvml) -> None:
         """Work with one initialisation until it fails or a younger one is needed."""
         # First of all: what happens during the discovery must not be lost.
+        self._pulse.beat("registering for events")
         events = self._register(nvml)
         rest = 0.0
         try:
@@ -155,7 +189,8 @@ class Monitor:
                         events = self._renew(nvml, events)
                     self._post(self._board.read().topology)
                 # Events gather in the set while we rest.
-                self._stopping.wait(rest)
+                self._rest(rest)
+                self._pulse.beat("waiting for events")
                 if self._reinit_is_due(now):
                     _log.info("NVML is initialised again to look for GPUs that were lost")
                     return
@@ -216,78 +251,83 @@ class Monitor:
             _log.info("GPU is cut otherwise", uuid=event.uuid)
             return True
         if event.type == EventType.XID:
-            fault = fault_of_xid(event.data, self._xid_responses)
+            kind, fault = "xid", fault_of_xid(event.data, self._xid_responses)
+            self._metrics.xids.labels(event.uuid, str(event.data)).inc()
         elif event.type == EventType.DOUBLE_BIT_ECC:
-            fault = fault_of_ecc()
+            kind = "ecc"
+            fault = fault_of_condition(Condition.DOUBLE_BIT_ECC, self._condition_responses)
         else:
             return False
-        kind = "xid" if event.type == EventType.XID else "ecc"
+        hit = devices_hit(event, self._board.read().mig.get(event.uuid, ()))
         self._metrics.health_events.labels(kind, str(fault.response)).inc()
-        _log.warning("GPU event", uuid=event.uuid, what=fault.reason, response=str(fault.response))
-        if event.uuid:
-            self._note(event.uuid, fault)
+        _log.warning(
+            "GPU event", uuid=event.uuid, devices=hit, what=fault.reason, response=fault.response
+        )
+        self._recent.add(
+            event.uuid,
+            kind,
+            fault.reason,
+            str(fault.response),
+            xid=event.data if kind == "xid" else 0,
+            devices=hit,
+        )
+        for uuid in hit:
+            self._note(uuid, fault, post=False)
+        self._post(self._board.read().topology)
         return fault.rediscover
 
     def _probe(self, nvml: Nvml) -> bool:
-        """Ask every GPU whether it answers; return whether one was lost since the last time.
+        """Ask every GPU how it fares; return whether one was lost since the last time.
 
-        A GPU that is new, or that was cut otherwise, leads to a discovery.
+        A GPU that is new, one that was cut otherwise, and a link that went down or came up lead to
+        a discovery.
         """
-        seen, sick = self._ask_all(nvml)
-        now = self._clock()
+        seen = ask_all(nvml, self._pulse.beat)
+        self._metrics.nvml_errors.labels("probe").inc(seen.failed)
         before = self._record.unhealthy()
-        failed = False
+        failed = stale = False
         for gpu in self._board.read().topology.gpus:
-            fault = sick.get(gpu.uuid)
-            if fault is None and gpu.uuid not in seen:
-                fault = fault_of_loss("NVML does not show it any more")
-            if fault is not None:
+            answer = seen.answers.get(gpu.uuid)
+            if answer is None:
+                gone = fault_of_loss("NVML does not show it any more")
                 failed = failed or gpu.uuid not in before
-                self._note(gpu.uuid, fault, post=False)
-            elif self._record.passed(gpu.uuid, now, self._init):
-                _log.info("GPU has recovered", uuid=gpu.uuid)
-        if seen.keys() - self._board.read().topology.position_of().keys():
+                self._note(gpu.uuid, seen.sick.get(gpu.uuid, gone), post=False)
+                continue
+            stale = self._judge(gpu.uuid, answer) or stale
+        if seen.answers.keys() - self._board.read().topology.position_of().keys():
             _log.info("NVML shows a GPU that is new")
             self._rediscover(nvml)
-        elif self._is_cut_otherwise(seen):
-            # Not every driver tells of it by an event.
-            _log.info("MIG devices have changed")
+        elif stale or self._is_cut_otherwise(seen.answers):
+            _log.info("links or MIG devices have changed")
             self._rediscover(nvml)
         return failed
 
-    def _ask_all(self, nvml: Nvml) -> tuple[dict[str, Cut], dict[str, Fault]]:
-        """Return how each GPU that answers is cut, and what is wrong with the others, by uuid."""
-        seen: dict[str, Cut] = {}
-        sick: dict[str, Fault] = {}
-        for index in range(nvml.count()):
-            uuid = ""
-            try:
-                device = nvml.device(index)
-                uuid = nvml.uuid(device)
-                nvml.memory_mib(device)
-                seen[uuid] = (
-                    tuple(one.uuid for one in nvml.mig_devices(device))
-                    if nvml.mig_mode(device)
-                    else None
-                )
-            except NvmlError as error:
-                self._metrics.nvml_errors.labels("probe").inc()
-                lost = error.code in _LOST
-                if uuid:
-                    sick[uuid] = fault_of_loss(str(error)) if lost else fault_of_probe(str(error))
-                elif error.code == Code.UNINITIALIZED:
-                    raise
-        return seen, sick
+    def _judge(self, uuid: str, answer: Answer) -> bool:
+        """Take a GPU's answer; return whether its links are not what they were."""
+        last = self._vitals.get(uuid)
+        faults = judge(answer.vitals, last, self._condition_responses)
+        now = self._clock()
+        for fault in faults:
+            self._note(uuid, fault, post=False)
+        self._vitals[uuid] = remember(answer.vitals, last)
+        if not any(fault.response is Response.UNHEALTHY for fault in faults):
+            for device in (uuid, *(answer.cut or ())):
+                if self._record.passed(device, now, self._init):
+                    _log.info("GPU has recovered", uuid=device)
+        changed = self._links_up.get(uuid) != answer.vitals.links
+        self._links_up[uuid] = answer.vitals.links
+        return changed and last is not None
 
-    def _is_cut_otherwise(self, seen: Mapping[str, Cut]) -> bool:
+    def _is_cut_otherwise(self, answers: Mapping[str, Answer]) -> bool:
         known = self._board.read().mig
         return any(
-            cut != (tuple(one.uuid for one in known[uuid]) if uuid in known else None)
-            for uuid, cut in seen.items()
+            answer.cut != (tuple(one.uuid for one in known[uuid]) if uuid in known else None)
+            for uuid, answer in answers.items()
         )
 
     def _rediscover(self, nvml: Nvml) -> None:
         """Read the topology again; GPUs that are not to be seen any more stay, as lost ones."""
+        self._pulse.beat("reading the topology")
         found = self._discover(nvml)
         for problem in found.problems:
             _log.warning(
@@ -304,11 +344,14 @@ class Monitor:
             return
         if found.topology != known:
             self._warm(found.topology)
-        for uuid in self._adopted.keys() & found.topology.position_of().keys():
+        present = found.topology.position_of().keys() | {
+            one.uuid for devices in self._mig.values() for one in devices
+        }
+        for uuid in self._adopted.keys() & present:
             reason = self._adopted.pop(uuid)
             fault = Fault("adopted", reason, Response.UNHEALTHY, Recovery.RECHECK)
             self._note(uuid, fault, post=False)
-        self._record.forget_all_but(found.topology.position_of().keys())
+        self._record.forget_all_but(present)
         self._post(found.topology)
 
     def _note(self, uuid: str, fault: Fault, *, post: bool = True) -> None:
@@ -325,11 +368,16 @@ class Monitor:
 
     def _post(self, topology: NodeTopology) -> None:
         known = topology.position_of()
-        unhealthy = {
-            uuid: reason for uuid, reason in self._record.unhealthy().items() if uuid in known
-        }
         mig = {uuid: devices for uuid, devices in self._mig.items() if uuid in known}
-        self._board.post(Inventory(topology, unhealthy, mig))
+        present = known.keys() | {one.uuid for devices in mig.values() for one in devices}
+        self._board.post(
+            Inventory(
+                topology,
+                {uuid: why for uuid, why in self._record.unhealthy().items() if uuid in present},
+                mig,
+                {uuid: why for uuid, why in self._record.degraded().items() if uuid in present},
+            )
+        )
 
 
 def _close(events: EventSet) -> None:

@@ -20,8 +20,10 @@ from deviceplugin.nvml_interface import (
     Nvml,
     NvmlEvent,
     RemoteType,
+    Vitals,
 )
 from deviceplugin.nvml_mig import read_mig_devices, read_mig_mode
+from deviceplugin.nvml_vitals import read_vitals
 from topology.links import LEVEL_OF_NVML, MAX_NVLINKS, Level
 from topology.model import Clique
 from topology.pci import normalise_pci
@@ -317,6 +319,10 @@ class PynvmlNvml:
     def mig_devices(self, device: Device) -> tuple[MigDevice, ...]:
         """Return the GPU's MIG devices by index."""
         return read_mig_devices(device)
+
+    def vitals(self, device: Device) -> Vitals:
+        """Return how the GPU fares."""
+        return read_vitals(device)
 
     def event_set(self) -> PynvmlEventSet:
         """Make an empty event set."""

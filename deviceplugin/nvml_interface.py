@@ -7,7 +7,7 @@ is a NvmlError that keeps NVML's code.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NewType, Protocol
+from typing import Final, NewType, Protocol
 
 import msgspec
 
@@ -35,6 +35,10 @@ class Code(IntEnum):
     LIB_RM_VERSION_MISMATCH = 18
     GPU_NOT_FOUND = 28
     UNKNOWN = 999
+
+
+FATAL: Final = (Code.GPU_IS_LOST, Code.UNINITIALIZED, Code.RESET_REQUIRED)
+"""With these a GPU's silence is no missing feature: nothing it says can be used."""
 
 
 class EventType(IntEnum):
@@ -93,6 +97,20 @@ class MigDevice(msgspec.Struct, frozen=True):
     engines: MigEngines = MigEngines()
     gpu_minor: int | None = None
     compute_minor: int | None = None
+
+
+class Vitals(msgspec.Struct, frozen=True):
+    """A GPU's answers; None for what it does not support.
+
+    `double_bit_errors` count since the driver was loaded. `links` is how many NVLinks are up.
+    """
+
+    celsius: int | None = None
+    hot: bool | None = None
+    double_bit_errors: int | None = None
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    links: int | None = None
 
 
 class NvmlEvent(msgspec.Struct, frozen=True):
@@ -181,6 +199,9 @@ class Nvml(Protocol):
 
     def mig_devices(self, device: Device) -> tuple[MigDevice, ...]:
         """Return the GPU's MIG devices by index, without their minors; () if it is not cut."""
+
+    def vitals(self, device: Device) -> Vitals:
+        """Return how the GPU fares; what it does not support is None."""
 
     def event_set(self) -> EventSet:
         """Make an empty event set."""

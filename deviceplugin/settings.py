@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deviceplugin.vitals import Condition
 from deviceplugin.xids import Response
 from runtime.ops import EVERYWHERE
 
@@ -37,7 +38,9 @@ class PluginSettings(BaseModel):
     whether it answers, `recovery_hold_seconds` how long a failed one must pass before it is
     given out again,
     `reinit_seconds` the first pause before NVML is initialised again to look for a lost GPU.
-    `xid_responses` overrides what an XID does.
+    `nvml_patience_seconds` is how long one call of NVML may take before the GPU that it asks is
+    called unhealthy. `xid_responses` overrides what an XID does, `condition_responses` what a
+    condition does that the GPU itself tells.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,4 +70,6 @@ class PluginSettings(BaseModel):
     probe_seconds: Seconds = 10.0
     recovery_hold_seconds: Seconds = 60.0
     reinit_seconds: Seconds = 10.0
+    nvml_patience_seconds: Seconds = 20.0
+    condition_responses: dict[Condition, Response] = {}
     xid_responses: dict[Annotated[int, Field(ge=1, le=9999)], Response] = {}

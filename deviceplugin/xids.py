@@ -1,10 +1,10 @@
-"""What an XID means for a GPU, as data: the vendor's catalogue, our response, the reference's.
+"""What an XID means for a GPU, as data: two policies, the reference's and the vendor's catalogue.
 
-The catalogue's words are its immediate action in short (NVIDIA's XID documentation; see the
-numbers' rows there). `reference` is what NVIDIA's own plugin does with the number by default: it
-ignores six and takes every other one for the GPU's death. Where we differ the action is the reason:
-an application's fault, or a note for the records, costs nobody a GPU; a timeout that
-the catalogue answers with a reset (109) does.
+`reference` is what NVIDIA's own plugin does with the number: it ignores six and takes every other
+one for the GPU's end. It is the default, so that who comes from there meets no surprise.
+`response` follows the catalogue's immediate action, told in short in `action` (NVIDIA's XID
+documentation; see the numbers' rows there): an application's fault, or a note for the records,
+costs nobody a GPU; a timeout that the catalogue answers with a reset (109) does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class Recovery(StrEnum):
 
 
 class XidRule(msgspec.Struct, frozen=True):
-    """What one or more XIDs are and do. `rediscover` asks for the links to be read again."""
+    """What one or more XIDs are and do, by the catalogue and by the reference.
+
+    `rediscover` asks for the links to be read again.
+    """
 
     numbers: tuple[int, ...]
     title: str

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from deviceplugin.discovery import discover
+from deviceplugin.errors import DriverMismatchError
 from deviceplugin.inventory import Board, Inventory
 from deviceplugin.metrics import Metrics
 from deviceplugin.monitor import Monitor
 from deviceplugin.nvml import open_nvml
+from deviceplugin.pulse import Pulse, Watchdog
+from deviceplugin.recent import Recent
 from deviceplugin.xids import Response
 from mock_nvml import MockNvml, write_sysfs
 from tests.waiting import wait_until
@@ -32,6 +35,8 @@ class World:
         self.posted: list[Inventory] = []
         self.board.listen(self.posted.append)
         self.stopping = threading.Event()
+        self.pulse = Pulse()
+        self.recent = Recent()
         self.warmed: list[NodeTopology] = []
         self.monitor = Monitor(
             open_nvml=open_nvml,
@@ -42,7 +47,9 @@ class World:
             hold_seconds=0.3,
             probe_seconds=0.05,
             reinit_seconds=0.2,
-            xid_responses={92: Response.UNHEALTHY},
+            pulse=self.pulse,
+            recent=self.recent,
+            xid_responses={13: Response.UNHEALTHY, 63: Response.DEGRADE},
             warm=self.warmed.append,
         )
         self._thread = threading.Thread(target=self.monitor.run)
@@ -127,9 +134,9 @@ def test_a_critical_xid_takes_the_gpu_and_time_brings_it_back(world: World) -> N
 
 
 def test_an_applications_xid_changes_nothing(world: World) -> None:
-    """XID 13 is counted as ignored; the XID after it shows that it was seen."""
+    """XID 31 is counted as ignored; the XID after it shows that it was seen."""
     world.start()
-    world.mock.inject("xid", gpu=3, xid=13)
+    world.mock.inject("xid", gpu=3, xid=31)
     world.mock.inject("xid", gpu=4, xid=63)
     wait_until(lambda: world.events("xid", "degrade") == 1, what="the second event")
     assert world.events("xid", "ignore") == 1
@@ -139,7 +146,7 @@ def test_an_applications_xid_changes_nothing(world: World) -> None:
 def test_an_override_is_obeyed(world: World) -> None:
     """The operator's response to an XID wins over the table's."""
     world.start()
-    world.mock.inject("xid", gpu=0, xid=92)
+    world.mock.inject("xid", gpu=0, xid=13)
     wait_until(_sees(world, {0}), what="GPU 0 unhealthy")
 
 
@@ -268,3 +275,178 @@ def test_a_gpu_that_is_cut_otherwise_is_seen(tmp_path: Path, *, missing: bool) -
         world.mock.inject("mig", gpu=5, profiles=None)
         wait_until(lambda: not world.board.read().mig, what="the whole GPU")
         world.stop()
+
+
+A100 = "dgx-a100-8x"
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Iterator[World]:
+    """Return a DGX A100 whose GPU 5 is cut into two MIG devices, watched."""
+    world = World(tmp_path, A100)
+    with world.mock:
+        world.mock.inject("mig", gpu=5, profiles=["3g.20gb", "2g.10gb"])
+        world.start()
+        yield world
+        world.stop()
+
+
+def _failed(world: World) -> set[str]:
+    return set(world.board.read().unhealthy)
+
+
+@pytest.mark.parametrize(
+    ("instance", "hit"),
+    [
+        ({}, "gpu"),
+        ({"gpu_instance": 2}, "3g.20gb"),
+        ({"gpu_instance": 2, "compute_instance": 0}, "3g.20gb"),
+        ({"gpu_instance": 2, "compute_instance": 6}, "gpu"),
+        ({"gpu_instance": 9}, "gpu"),
+    ],
+)
+def test_an_xid_hits_the_instance_that_it_names(
+    cut: World, instance: dict[str, int], hit: str
+) -> None:
+    """That MIG device alone; the whole GPU if it names none, or one that nobody knows."""
+    inventory = cut.board.read()
+    gpu = inventory.topology.gpus[5].uuid
+    devices = {one.profile: one.uuid for one in inventory.mig[gpu]}
+    cut.mock.inject("xid", gpu=5, xid=94, **instance)
+    wait_until(lambda: _failed(cut) == {gpu if hit == "gpu" else devices[hit]}, what="the fault")
+    wait_until(lambda: not _failed(cut), what="the recovery")
+
+
+def test_a_failed_mig_device_ends_with_its_instance(cut: World) -> None:
+    """What is cut anew is other devices: they start well."""
+    cut.mock.inject("xid", gpu=5, xid=94, gpu_instance=2)
+    wait_until(lambda: len(_failed(cut)) == 1, what="the fault")
+    cut.mock.inject("mig", gpu=5, profiles=["7g.40gb"])
+    wait_until(lambda: not _failed(cut), what="other devices")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"kind": "remap", "failed": True, "pending": False}, "no spare row left"),
+        ({"kind": "lost", "event": False}, "lost: "),
+    ],
+)
+def test_a_condition_lasts_until_it_is_gone(
+    tmp_path: Path, fault: dict[str, object], reason: str
+) -> None:
+    """The hold time begins only when the GPU says that it is well."""
+    world = World(tmp_path, A100)
+    with world.mock:
+        world.start()
+        world.mock.inject(gpu=2, **fault)
+        wait_until(_sees(world, {2}), what="the fault")
+        assert world.unhealthy()[2].startswith(reason)
+        world.mock.inject("recover", gpu=2)
+        wait_until(_sees(world, set()), timeout=20, what="the recovery")
+        world.stop()
+
+
+def test_a_flaw_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    """Heat, rows that wait for a reset, a link that is down: degraded, and given out on."""
+    world = World(tmp_path, A100)
+
+    def degraded() -> dict[int, str]:
+        inventory = world.board.read()
+        return {
+            gpu.index: inventory.degraded[gpu.uuid]
+            for gpu in inventory.topology.gpus
+            if gpu.uuid in inventory.degraded
+        }
+
+    with world.mock:
+        world.start()
+        wait_until(lambda: world.monitor._vitals, what="the first vitals")
+        world.mock.inject("thermal", gpu=1, celsius=90)
+        world.mock.inject("remap", gpu=2)
+        world.mock.inject("link-down", gpu=3, link=0)
+        wait_until(lambda: degraded().keys() == {1, 2, 3}, what="three flaws")
+        assert degraded()[3] == "NVLink down, 11 of 12 are up"
+        assert world.unhealthy() == {}
+        wait_until(lambda: world.board.read().topology.nvlinks[3][0] == 11, what="the topology")
+        world.mock.inject("recover")
+        wait_until(lambda: not degraded(), what="no flaw any more")
+        wait_until(lambda: world.board.read().topology.nvlinks[3][0] == 12, what="the link")
+        world.stop()
+
+
+def test_an_error_that_no_event_told_is_found(world: World) -> None:
+    """The counter of double-bit errors speaks for a driver that sends no event."""
+    world.mock.inject("call", function="nvmlDeviceRegisterEvents", code="NOT_SUPPORTED")
+    world.start()
+    wait_until(lambda: world.monitor._vitals, what="the first vitals")
+    world.mock.inject("ecc", gpu=6)
+    wait_until(_sees(world, {6}), what="the GPU with the error")
+
+
+def test_a_driver_that_is_loaded_anew_is_found_again(world: World) -> None:
+    """While it is away GPUs that nobody can watch are not given out; then all are well again."""
+    world.start()
+    world.mock.inject("driver", loaded=False)
+    wait_until(_sees(world, set(range(8))), timeout=20, what="nobody is watched")
+    assert "DRIVER_NOT_LOADED" in world.monitor.problem
+    world.mock.inject("driver")
+    wait_until(_sees(world, set()), timeout=20, what="all are well")
+    wait_until(_reports(world, 1), what="an event by the new driver")
+
+
+def test_another_driver_ends_the_monitor_with_a_message(world: World) -> None:
+    """The library that is loaded is of no use any more: another process must be started."""
+    ended: list[str] = []
+
+    def run() -> None:
+        try:
+            world.monitor.run()
+        except DriverMismatchError as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: world.board.read().topology.gpus, what="the first discovery")
+    world.mock.inject("driver", version="590.44.01")
+    thread.join(20)
+    assert len(ended) == 1
+    assert "LIB_RM_VERSION_MISMATCH" in ended[0]
+    assert len(world.unhealthy()) == 8
+
+
+def test_a_call_that_hangs_is_noticed_and_forgotten(world: World) -> None:
+    """The GPU that is asked is unhealthy while the call hangs; the pulse tells what hangs."""
+    dog = Watchdog(world.pulse, world.board, patience=0.6, stopping=world.stopping)
+    watching = threading.Thread(target=dog.run)
+    world.start()
+    watching.start()
+    world.mock.inject("slow", function="nvmlDeviceGetMemoryInfo", seconds=600, gpu=4)
+    wait_until(lambda: 4 in world.unhealthy(), what="the hanging GPU")
+    assert world.unhealthy()[4] == "NVML hangs: asking GPU 4 how it fares"
+    wait_until(lambda: len(world.unhealthy()) == 8, what="nobody is watched")
+    assert dog.problem is not None
+    world.mock.inject("recover")
+    wait_until(_sees(world, set()), timeout=20, what="all is well")
+    world.stop()
+    watching.join(10)
+
+
+def test_reports_of_gpus_are_kept_for_people(world: World) -> None:
+    """With time, number, what they did, and whom they hit."""
+    world.start()
+    world.mock.inject("xid", gpu=3, xid=31)
+    world.mock.inject("xid", gpu=3, xid=48)
+    wait_until(lambda: len(world.recent.read()) == 2, what="two reports")
+    first, second = world.recent.read()
+    assert (first.xid, first.response, second.xid, second.response) == (
+        31,
+        "ignore",
+        48,
+        "unhealthy",
+    )
+    assert second.devices == (world.board.read().topology.gpus[3].uuid,)
+    counted = world.metrics.registry.get_sample_value(
+        "gputopo_plugin_xids_total", {"uuid": second.uuid, "xid": "48"}
+    )
+    assert counted == 1
