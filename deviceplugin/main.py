@@ -23,6 +23,9 @@ from pathlib import Path
 import structlog
 
 from deviceplugin.books import Books
+from deviceplugin.cdi.compose import compose
+from deviceplugin.cdi.driver import read_driver
+from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.choosers import Choosers
 from deviceplugin.config.health import xid_responses
 from deviceplugin.config.model import Config
@@ -30,6 +33,7 @@ from deviceplugin.config.source import ConfigReader
 from deviceplugin.config.watch import ConfigWatch
 from deviceplugin.desk import Desk, Patience
 from deviceplugin.discovery import discover
+from deviceplugin.edits.answer import CDI_STRATEGIES
 from deviceplugin.edits.nodes import read_facts
 from deviceplugin.endpoints import Endpoint, Endpoints, Place
 from deviceplugin.errors import NvmlError
@@ -206,12 +210,13 @@ class Plugin:
             recent=self.recent,
             warm=choosers.warm,
         )
+        self.cdi_files = CdiFiles(Path(settings.cdi_dir))
         self.config_watch = ConfigWatch(
             reader,
             self._take_config,
             self.metrics,
             period=settings.config_poll_seconds,
-            on_look=self.store.refresh,
+            on_look=self._look_again,
         )
         self.ops = OpsServer(
             settings.ops_host,
@@ -236,7 +241,8 @@ class Plugin:
         start("config", self.config_watch.run, self.config_watch.stop)
 
     def close(self) -> None:
-        """Let go of connections and the ops port; after all threads have ended."""
+        """Let go of connections, files and the ops port; after all threads have ended."""
+        self.cdi_files.clear()
         self.ops.stop()
         self.pod_resources.close()
         self._client.close()
@@ -270,8 +276,25 @@ class Plugin:
                 for gpu in inventory.topology.gpus
             }
         )
+        # Before kubelet hears of them: what Allocate names must be there.
+        self._write_cdi(stock)
         self.endpoints.offer(stock)
         self.publisher.wake()
+
+    def _write_cdi(self, stock: Stock) -> None:
+        plugin = stock.config.flags.plugin
+        if CDI_STRATEGIES.isdisjoint(plugin.device_list_strategy):
+            self.cdi_files.clear()
+            return
+        root = Path(plugin.container_driver_root)
+        self.cdi_files.put(compose(stock, read_driver(root if root.is_dir() else Path("/"))))
+
+    def _look_again(self) -> None:
+        """Notice what has changed on disk: device nodes, CDI files, the driver's files."""
+        self.store.refresh()
+        stock = self.store.read()
+        if stock.inventory.topology.gpus:
+            self._write_cdi(stock)
 
     def _take_config(self, config: Config) -> None:
         if config.flags.kubelet_socket != self._kubelet_socket:
@@ -342,6 +365,8 @@ class Plugin:
         endpoints = self.endpoints.all()
         if not any(endpoint.devices for endpoint in endpoints):
             return f"nothing to offer: {stock.problem or 'the configuration leaves no device'}"
+        if self.cdi_files.problem:
+            return f"CDI files: {self.cdi_files.problem}"
         waiting = (endpoint.waits_for() for endpoint in endpoints)
         problem = next((problem for problem in waiting if problem), None)
         return f"not registered: {problem}" if problem else None

@@ -26,7 +26,7 @@ ALL: Final = "all"
 MPS_FOLDER: Final = "/mps"
 """Where a container finds the pipes of MPS, by resource."""
 
-_CDI: Final = frozenset([ListStrategy.CDI_ANNOTATIONS, ListStrategy.CDI_CRI])
+CDI_STRATEGIES: Final = frozenset([ListStrategy.CDI_ANNOTATIONS, ListStrategy.CDI_CRI])
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -72,12 +72,12 @@ def answer(
     names = name_devices(devices, flags.plugin.device_id_strategy)
     channels = tuple(map(str, config.imex.channel_ids)) if facts.has_channel else ()
     qualified: tuple[str, ...] = ()
-    if _CDI.intersection(strategies):
+    if CDI_STRATEGIES.intersection(strategies):
         qualified = qualify(names, channels, facts.modes)
     by_mps = resource.sharing is Sharing.MPS and any(device.replicas > 1 for device in devices)
     mps = _mps(resource.name, flags.mps_root) if by_mps else ContainerAnswer()
     plain = ContainerAnswer()
-    if not _CDI.issuperset(strategies):
+    if not CDI_STRATEGIES.issuperset(strategies):
         plain = _plain(devices, names, channels, flags, facts)
     return ContainerAnswer(
         envs=mps.envs | plain.envs,

@@ -1,0 +1,1 @@
+"""CDI: files that tell container runtimes what belongs to each device."""
