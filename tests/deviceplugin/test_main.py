@@ -13,12 +13,13 @@ from urllib.request import urlopen
 import msgspec
 import pytest
 
+from deviceplugin.config.source import ConfigReader, OneFile
 from deviceplugin.main import run
 from deviceplugin.settings import PluginSettings
 from embedded.apiserver import ApiServer
 from embedded.kubelet import ContainerView, Kubelet
 from embedded.processes import free_port
-from mock_nvml import MockNvml, write_sysfs
+from mock_nvml import MockNvml, write_proc, write_sysfs
 from runtime.errors import ConflictError
 from runtime.kube import connect
 from runtime.objects import Node
@@ -39,9 +40,12 @@ from topology.wire import (
 
 
 class World:
-    """A node: API server, kubelet, a DGX-1V behind pynvml, and the plugin in a thread."""
+    """A node: API server, kubelet, a machine behind pynvml, and the plugin in a thread.
 
-    def __init__(self) -> None:
+    `config` is the text of a configuration file that the plugin follows, None for none.
+    """
+
+    def __init__(self, machine_name: str = "dgx1-v100", config: str | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gt-"))
         self.api = ApiServer()
         self.api.start()
@@ -49,10 +53,15 @@ class World:
         self.client = connect(str(self.kubeconfig))
         self.kubelet = Kubelet("n1", self.folder, self.client, status_period=0.05)
         self.kubelet.start()
-        machine = load_machine("dgx1-v100")
+        machine = load_machine(machine_name)
         self.mock = MockNvml(machine, seed="n1")
         self.mock.install()
         write_sysfs(machine, self.folder / "sys", seed="n1")
+        write_proc(machine, self.folder / "proc")
+        (self.folder / "dev").mkdir()
+        self.config = self.folder / "config.yaml"
+        if config is not None:
+            self.config.write_text(config)
         self.port = free_port()
         self.codes: list[int] = []
         self._stop = threading.Event()
@@ -73,6 +82,10 @@ class World:
             device_plugins_dir=str(self.kubelet.device_plugins_dir),
             pod_resources_socket=str(self.kubelet.pod_resources_socket),
             sysfs_root=str(self.folder / "sys"),
+            proc_root=str(self.folder / "proc"),
+            dev_root=str(self.folder),
+            cdi_dir=str(self.folder / "cdi"),
+            config_poll_seconds=0.05,
             ops_host="127.0.0.1",
             ops_port=self.port,
             probe_seconds=0.1,
@@ -81,9 +94,10 @@ class World:
             publish_seconds=0.05,
             read_back_seconds=0.5,
         )
+        reader = ConfigReader(OneFile(self.config)) if self.config.exists() else None
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=lambda: self.codes.append(run(settings, stop=self._stop))
+            target=lambda: self.codes.append(run(settings, config=reader, stop=self._stop))
         )
         self._thread.start()
 
@@ -117,9 +131,9 @@ class World:
         """Return the Node's annotations."""
         return self._node().metadata.annotations or {}
 
-    def allocatable(self) -> str:
-        """Return how many GPUs kubelet offers."""
-        return (self._node().status.allocatable or {}).get(RESOURCE, "0")
+    def allocatable(self, resource: str = RESOURCE) -> str:
+        """Return how many devices of a resource kubelet offers."""
+        return (self._node().status.allocatable or {}).get(resource, "0")
 
     def state(self) -> NodeState:
         """Return the published state."""
@@ -130,10 +144,15 @@ class World:
         return decode_topology(self.annotations()[TOPOLOGY_KEY])
 
     def bind(
-        self, name: str, count: int, indexes: tuple[int, ...] | None, **annotations: str
+        self,
+        name: str,
+        count: int,
+        indexes: tuple[int, ...] | None,
+        resource: str = RESOURCE,
+        **annotations: str,
     ) -> str:
         """Make a pod and bind it here, with a set or without; return its UID."""
-        limits = {RESOURCE: str(count)}
+        limits = {resource: str(count)}
         body = {
             "metadata": {"name": name, "namespace": "d", "annotations": annotations},
             "spec": {"containers": [{"name": "c", "image": "x", "resources": {"limits": limits}}]},

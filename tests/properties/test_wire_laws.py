@@ -46,6 +46,7 @@ def test_a_topology_is_read_back(topology: NodeTopology) -> None:
         resources=st.lists(st.text(max_size=9), max_size=3).map(tuple),
         unhealthy=_TEXTS,
         allocations=uuid_sets(),
+        withheld=_TEXTS,
     )
 )
 def test_a_state_is_read_back(state: NodeState) -> None:

@@ -107,6 +107,9 @@ def test_state_and_assignment_read_as_version_1_wrote_them() -> None:
         '"unhealthy":{"GPU-1":"xid 79"},"allocations":{"u":["GPU-0"]}}'
     )
     assert (encode_state(state), decode_state(text)) == (text, state)
+    state = NodeState(generation=3, withheld={"GPU-1": "shared"})
+    text = '{"v":1,"generation":3,"withheld":{"GPU-1":"shared"}}'
+    assert (encode_state(state), decode_state(text)) == (text, state)
     assignment = Assignment(containers={"main": ("GPU-0",)}, scores={"bw": 40.0}, trace="t")
     text = '{"v":1,"containers":{"main":["GPU-0"]},"scores":{"bw":40.0},"trace":"t"}'
     assert (encode_assignment(assignment), decode_assignment(text)) == (text, assignment)

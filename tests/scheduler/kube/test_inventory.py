@@ -78,6 +78,7 @@ TABLE = [
     ("an empty node", state({}), None, "0,1,2,3"),
     ("no state yet", None, None, "0,1,2,3"),
     ("a broken GPU", state({}, GPU_2="xid 79"), None, "0,1,3"),
+    ("a withheld GPU", NodeState(1, withheld={"GPU-1": "cut"}), None, "0,2,3"),
     ("a real allocation", state({"x": gpus(0, 1)}), None, "2,3"),
     ("a promise", state({}), PROMISE, "2,3"),
     ("a promise, no state yet", None, PROMISE, "2,3"),
