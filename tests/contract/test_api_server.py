@@ -8,19 +8,21 @@ from tests.waiting import wait_until
 
 
 def test_admissions_go_on_while_the_api_server_is_paused(world: World) -> None:
-    """A static pod is admitted without it, spares what others hold, and is published afterwards."""
+    """A static pod is admitted without it, spares what others hold, and runs when it is back.
+
+    A real kubelet waits for its mirror pod before it starts containers, if it is not refused one.
+    """
     old = one("old", 0, 3)
     world.bind(old)
     check_exact(world, [old])
     world.pause_api_server()
     name = world.add_static_pod(unbound("fixed", 4))
-    wait_until(lambda: name in world.running(), what="the static pod's container")
-    got = world.running()[name]["main"]
+    wait_until(lambda: name in world.held(), what="the static pod's admission")
+    got = world.held()[name]["main"]
     assert len(got) == 4
     assert not got & {0, 3}
-    assert world.held()[name]["main"] == got
     world.resume_api_server()
-    sees(world, name)
+    assert sees(world, name)["main"] == got
     settled(world)
     new = one("new", *sorted({*range(8)} - {0, 3} - got))
     world.bind(new)
@@ -35,7 +37,7 @@ def test_pods_bound_just_before_it_is_paused(world: World) -> None:
     world.pause_api_server()
     # Needs no API server, and comes after all that kubelet has heard of.
     name = world.add_static_pod(unbound("fixed", 1))
-    wait_until(lambda: name in world.running(), timeout=30, what="the static pod's container")
+    wait_until(lambda: name in world.held(), timeout=30, what="the static pod's admission")
     world.resume_api_server()
     seen = {pod.name: sees(world, pod.name)["main"] for pod in pods}
     sees(world, name)

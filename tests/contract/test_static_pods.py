@@ -41,13 +41,25 @@ def test_a_static_pod_leaves_promised_gpus_alone(world: World) -> None:
 
 
 def test_gpus_of_a_static_pod_come_back(world: World) -> None:
-    """When its file goes, its GPUs are free for whom the scheduler gives them to."""
+    """When its file goes its GPUs are free, and in the state only when its container has ended.
+
+    Kubelet gives them away at once: for it the pod is gone while its container still ends.
+    """
     plan = unbound("greedy", 8)
     name = world.add_static_pod(plan)
     assert sees(world, name)["main"] == {*range(8)}
     settled(world)
+    uid = world.uid(name)
     world.remove_static_pod(plan)
-    wait_until(lambda: not world.held(), what="the GPUs to come back")
+
+    def freed() -> bool:
+        # The state is read first: it may only say so after the end.
+        state = world.state()
+        assert state is not None
+        assert uid in state.allocations or name not in world.running()
+        return uid not in state.allocations
+
+    wait_until(freed, what="the GPUs to come back")
     pods = [one("left", 0, 1, 2, 3), one("right", 4, 5, 6, 7)]
     for pod in pods:
         world.bind(pod)
