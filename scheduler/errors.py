@@ -4,12 +4,15 @@ SchedulerError(Exception)
 ├── NotReadyError               nothing can be decided yet: a retry will be answered
 ├── DemandError(ValueError)     a pod asks for something that cannot be read: key and problem
 ├── ProfileError(ValueError)    a profile names what does not exist, or a number out of range
+├── ExtensionError(ValueError)  plugins that the user brought cannot be used: all mistakes
 ├── PluginError                 a plugin broke its contract: which one, and how
 ├── ReservationError            a set cannot be claimed: who wants it, and what stands against it
 └── BindError                   a bind that did not happen: the text is the extender's answer
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class SchedulerError(Exception):
@@ -40,6 +43,14 @@ class ProfileError(SchedulerError, ValueError):
         super().__init__(f"profile {profile!r}: {problem}")
         self.profile = profile
         self.problem = problem
+
+
+class ExtensionError(SchedulerError, ValueError):
+    """Plugins that the user brought cannot be used; `problems` holds every mistake found."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class PluginError(SchedulerError):

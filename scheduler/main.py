@@ -24,16 +24,17 @@ from runtime.kube_aio import AioKubeClient, connect_aio
 from runtime.objects import Node, Pod
 from runtime.ops import OpsServer
 from runtime.reflector import AioReflector, Sink
+from scheduler.configuration import build_mix, build_profiles, build_workload
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.framework import Framework
 from scheduler.engine.planner import Planner
 from scheduler.engine.plugins import built_in
-from scheduler.engine.profiles import BUILT_IN, Profile
-from scheduler.engine.request import WHOLE_GPU_MILLI
-from scheduler.engine.workload import Expected, GivenWorkload, LearnedWorkload, PodClass
-from scheduler.errors import ProfileError
+from scheduler.engine.profiles import Profile
+from scheduler.errors import ExtensionError, ProfileError
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
+from scheduler.extensions import load_plugins
+from scheduler.fault_log import FaultLog
 from scheduler.kube.binder import PAUSES, Binder, PodsApi
 from scheduler.kube.fanout import Fanout
 from scheduler.kube.inventory import Inventory, Report
@@ -47,8 +48,7 @@ from scheduler.load.table import LoadTable
 from scheduler.metrics import Metrics
 from scheduler.settings import ExtenderSettings
 from topology.errors import TopologyError
-from topology.profiles import profile_named
-from topology.tables import DEFAULT_MIX, Mix, tables_for
+from topology.tables import Mix, tables_for
 
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often plans expire and gauges are set; a hold may last this much longer."""
@@ -122,7 +122,8 @@ def run(settings: ExtenderSettings) -> int:
         ready=health.ready,
     )
     try:
-        profiles = build_profiles(settings, built_in())
+        framework = load_plugins(settings.plugins, built_in())
+        profiles = build_profiles(settings, framework)
         mix = build_mix(settings)
         with (
             _listen(settings.host, settings.port) as listener,
@@ -134,56 +135,18 @@ def run(settings: ExtenderSettings) -> int:
                     settings,
                     listener,
                     health,
-                    lambda client: build(settings, profiles, mix, client, registry),
+                    lambda client: build(
+                        settings, profiles, mix, client, registry, framework=framework
+                    ),
                 )
             )
+    except ExtensionError as error:
+        for problem in error.problems:
+            _log.error("cannot start", error=problem)
+        return 1
     except (ProfileError, TopologyError, OSError, AccessError) as error:
         _log.error("cannot start", error=str(error))
         return 1
-
-
-def build_profiles(settings: ExtenderSettings, framework: Framework) -> dict[str, Profile]:
-    """Return the built-in profiles and the configured ones. Raises ProfileError."""
-    profiles = dict(BUILT_IN)
-    for name, given in settings.profiles.items():
-        try:
-            policy = profile_named(given.policy)
-        except TopologyError as error:
-            raise ProfileError(name, str(error)) from None
-        profiles[name] = Profile(
-            name=name,
-            weights=tuple(given.weights.items()),
-            tolerance=given.tolerance,
-            policy=policy,
-        )
-    for profile in profiles.values():
-        framework.check(profile)
-    if settings.default_profile not in profiles:
-        raise ProfileError(settings.default_profile, "is the default, and does not exist")
-    return profiles
-
-
-def build_mix(settings: ExtenderSettings) -> Mix:
-    """Return the workload's mix. Raises SelectionError for one that cannot be."""
-    return Mix(shares=tuple(sorted(settings.mix.items()))) if settings.mix else DEFAULT_MIX
-
-
-def build_workload(settings: ExtenderSettings) -> Expected:
-    """Return the classes of pods that are expected: the configured ones, or those to be learned."""
-    if not settings.workload:
-        return LearnedWorkload()
-    counts: dict[PodClass, float] = {}
-    for given in settings.workload:
-        share = round(given.gpu_share * WHOLE_GPU_MILLI) if given.gpus else 0
-        one = PodClass(
-            cpu_milli=round(given.cpu * 1000),
-            gpus=given.gpus,
-            share_milli=share,
-            models=given.gpu_models,
-            gpu_memory_mib=given.gpu_memory_mib,
-        )
-        counts[one] = counts.get(one, 0.0) + given.weight
-    return GivenWorkload(counts)
 
 
 def build(
@@ -194,8 +157,12 @@ def build(
     registry: CollectorRegistry,
     *,
     pauses: tuple[float, ...] = PAUSES,
+    framework: Framework | None = None,
 ) -> Extender:
-    """Wire the collaborators, without starting anything. `pauses` are the binder's, in seconds."""
+    """Wire the collaborators, without starting anything. `pauses` are the binder's, in seconds.
+
+    Without `framework` only the built-in plugins take part.
+    """
     metrics = Metrics(registry)
     cluster = ClusterState(mix, workload=build_workload(settings))
 
@@ -206,11 +173,13 @@ def build(
     inventory = Inventory(cluster, settings.resource, report)
     planner = Planner(
         cluster,
-        built_in(),
+        framework or built_in(),
         profiles,
         default_profile=settings.default_profile,
         hold_seconds=settings.hold_seconds,
         shortlist=settings.shortlist,
+        stopwatch=time.perf_counter,
+        tell=FaultLog(metrics, time.monotonic).tell,
     )
     binder = Binder(
         planner,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scheduler.engine.cluster import ClusterState
+from scheduler.engine.decision import Decision
 
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
 VERBS = ("filter", "prioritize", "bind")
@@ -56,6 +57,18 @@ class Metrics:
             registry=registry,
         )
         self.unreadable = {kind: self._unreadable.labels(kind) for kind in ("node", "pod")}
+        self._plugin_seconds = Counter(
+            "gputopo_extender_plugin_seconds",
+            "Time that a plugin took in all decisions, in seconds.",
+            ["plugin"],
+            registry=registry,
+        )
+        self._plugin_faults = Counter(
+            "gputopo_extender_plugin_faults",
+            "Decisions that went on without a plugin, by its method that failed or rests.",
+            ["plugin", "method"],
+            registry=registry,
+        )
         self.bandwidth = Histogram(
             "gputopo_extender_bus_bandwidth_gbs",
             "Predicted bus bandwidth of the sets that were bound, in GB/s.",
@@ -82,6 +95,13 @@ class Metrics:
         self.gpus["known"].set(int(columns.gpus.sum()))
         self.gpus["healthy"].set(int(columns.healthy.sum()))
         self.gpus["free"].set(int(columns.free.sum()))
+
+    def count_plugins(self, decision: Decision) -> None:
+        """Count what the plugins took in a decision, and those that were left out."""
+        for plugin, seconds in decision.seconds.items():
+            self._plugin_seconds.labels(plugin).inc(seconds)
+        for fault in decision.faults:
+            self._plugin_faults.labels(fault.plugin, fault.method).inc()
 
     def refused(self, plugin: str, nodes: int) -> None:
         """Count refusals of one plugin."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,26 @@ class ProfileSettings(BaseModel):
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0
     policy: str = "training"
+
+
+class PluginSettings(BaseModel):
+    """A plugin of the user's own: from an entry point in the group `gputopo.plugins`, or a file.
+
+    `class` may be left out where the file has but one; `options` are given to it by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry_point: str = ""
+    file: str = ""
+    class_name: str = Field("", alias="class")
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> Self:
+        if bool(self.entry_point) == bool(self.file):
+            raise ValueError("either entry_point or file")
+        return self
 
 
 class PodClassSettings(BaseModel):
@@ -59,6 +79,7 @@ class ExtenderSettings(BaseModel):
     is being made will. `mix` maps request sizes to their share of the workload; empty
     takes the built-in one. `load` asks how busy nodes are; without it nobody is asked.
     `workload` lists the classes of pods that are expected; empty learns them from those that come.
+    `plugins` are the user's own; profiles weigh their scores by their names.
     `place_all_pods` has the extender place pods without GPUs too, by the same scores;
     kube-scheduler must then be told to ask for every pod (no managedResources).
     """
@@ -79,5 +100,6 @@ class ExtenderSettings(BaseModel):
     mix: dict[Annotated[int, Field(ge=1, le=64)], Annotated[float, Field(ge=0)]] = {}
     load: LoadSettings | None = None
     workload: list[PodClassSettings] = []
+    plugins: list[PluginSettings] = []
     place_all_pods: bool = False
     log_level: str = "info"

@@ -8,8 +8,10 @@ import msgspec
 import numpy as np
 
 from scheduler.engine.arrays import FloatArray, IntArray
+from scheduler.engine.fence import Fault
 from scheduler.engine.request import PodRequest
 from scheduler.engine.sets import SetChoice
+from scheduler.engine.workload import Forecast
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -53,7 +55,9 @@ class Decision(msgspec.Struct, frozen=True):
     order of `totals` and of each plugin's scores; `unknown` were asked for but are not in the
     inventory. `shortlist` holds the chosen node first, then those within the profile's
     tolerance; it is empty when nobody passed. `could_preempt` are refused places where evicting
-    pods of lower priority could help. `at` is the time that the cycle was given.
+    pods of lower priority could help. `at` is the time that the cycle was given. `faults` are the
+    plugins that were left out, `seconds` what each plugin took where a stopwatch was given,
+    `forecast` the workload that the nodes were judged against.
     """
 
     request: PodRequest
@@ -67,6 +71,9 @@ class Decision(msgspec.Struct, frozen=True):
     scores: tuple[PluginScores, ...]
     totals: FloatArray
     shortlist: tuple[Option, ...]
+    faults: tuple[Fault, ...] = ()
+    seconds: dict[str, float] = {}
+    forecast: Forecast = Forecast()
 
     @property
     def chosen(self) -> Option | None:

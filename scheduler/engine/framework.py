@@ -6,7 +6,7 @@ wrong shape is an error that names the plugin instead of a wrong placement.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,13 @@ from scheduler.engine.view import View
 from scheduler.errors import PluginError, ProfileError
 
 
+class Plugin(Protocol):
+    """What all plugins have."""
+
+    name: str
+
+
+@runtime_checkable
 class PreFilter(Protocol):
     """Looks at the pod alone, before any node."""
 
@@ -29,6 +36,7 @@ class PreFilter(Protocol):
         """Return why no node can ever take this pod (a text of the pod alone), or None."""
 
 
+@runtime_checkable
 class Filter(Protocol):
     """Says which nodes will do.
 
@@ -45,6 +53,7 @@ class Filter(Protocol):
         """Return True for each candidate that passes."""
 
 
+@runtime_checkable
 class Score(Protocol):
     """Rates nodes. Without `normalize` the raw scores must lie in 0 to 1; higher is better."""
 
@@ -64,6 +73,7 @@ class Normalize(Protocol):
         """Return the raw scores on the scale 0 (worst) to 1 (best)."""
 
 
+@runtime_checkable
 class Reserve(Protocol):
     """Picks what is claimed on the node that won."""
 
@@ -105,6 +115,39 @@ class Framework:
             for plugin in scores
         }
         self.reserve = reserve
+        self.guest_reserve: Reserve | None = None
+        self.guests: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all plugins."""
+        plugins: tuple[Plugin, ...] = (
+            *self.pre_filters,
+            *self.filters,
+            *self.stock_filters,
+            self.reserve,
+        )
+        return frozenset(self.scores) | {plugin.name for plugin in plugins}
+
+    def extended(self, guests: Sequence[Plugin]) -> Framework:
+        """Return this framework with plugins that the user brought, checked before.
+
+        Each takes part at every extension point whose method it has: its filters run after the
+        built-in ones, its scores where a profile weighs them, its reserve before the built-in one.
+        """
+        both = Framework(
+            pre_filters=(*self.pre_filters, *(g for g in guests if isinstance(g, PreFilter))),
+            filters=(*self.filters, *(g for g in guests if isinstance(g, Filter))),
+            stock_filters=self.stock_filters,
+            scores=(
+                *(scorer.plugin for scorer in self.scores.values()),
+                *(g for g in guests if isinstance(g, Score)),
+            ),
+            reserve=self.reserve,
+        )
+        both.guest_reserve = next((g for g in guests if isinstance(g, Reserve)), None)
+        both.guests = frozenset(guest.name for guest in guests)
+        return both
 
     def check(self, profile: Profile) -> Profile:
         """Return the profile; raises ProfileError if it names a plugin that is not there."""
@@ -146,6 +189,30 @@ def run_score(scorer: Scorer, view: View, request: PodRequest) -> tuple[FloatArr
     if len(view) and not (scaled.min() >= -1e-9 and scaled.max() <= 1 + 1e-9):
         raise PluginError(plugin.name, "a normalised score is not between 0 and 1")
     return raw, scaled.astype(np.float64, copy=False)
+
+
+def run_pre_filter(plugin: PreFilter, request: PodRequest) -> str | None:
+    """Ask a pre-filter, and check that it answered with a reason or None."""
+    answer: object = plugin.pre_filter(request)
+    if answer is None or (isinstance(answer, str) and answer):
+        return answer
+    raise PluginError(plugin.name, f"pre_filter returned {answer!r:.60}, wanted a text or None")
+
+
+def run_reserve(plugin: Reserve, view: View, place: int, request: PodRequest) -> SetChoice | None:
+    """Ask a guest for a set, and check that it is one that the pod may have; None passes."""
+    choice: object = plugin.reserve(view, place, request)
+    if choice is None:
+        return None
+    if not isinstance(choice, SetChoice):
+        raise PluginError(plugin.name, f"reserve returned a {type(choice).__name__}")
+    demand = request.demand
+    fitting = view.fitting(place, demand)
+    if choice.members.bit_count() != demand.count or choice.members & ~fitting:
+        raise PluginError(plugin.name, f"reserve chose {choice.members:#x}, free are {fitting:#x}")
+    if choice.uuids != view.uuids(place, choice.members):
+        raise PluginError(plugin.name, "reserve named other GPUs than it chose")
+    return choice
 
 
 def _shape(method: str, answer: NDArray[Any], view: View, wanted: str) -> str:

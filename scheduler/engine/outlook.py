@@ -13,10 +13,11 @@ import numpy as np
 
 from scheduler.engine.arrays import BoolArray, FloatArray, IntArray
 from scheduler.engine.columns import UNKNOWN, Columns
-from scheduler.engine.request import Demand, PodRequest
+from scheduler.engine.request import WHOLE_GPU_MILLI, Demand, PodRequest
 from scheduler.engine.waste import Workload, waste_gains
 from scheduler.engine.workload import (
     Expected,
+    Forecast,
     LearnedWorkload,
     PodClass,
     PodMix,
@@ -42,9 +43,7 @@ _MOST_AT_ONCE: Final = 2048
 class _Gains:
     """The best gain of each row for one class, and the GPU that has it."""
 
-    def __init__(self, pod: PodClass, demand: Demand) -> None:
-        self.pod = pod
-        self.demand = demand
+    def __init__(self) -> None:
         self.best: FloatArray = np.zeros(0)
         self.device = np.zeros(0, np.int8)
         self.upto = -1
@@ -60,6 +59,7 @@ class Outlook:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._prepared: tuple[int, int] | None = None
         self._workload = Workload({}, [])
+        self._forecast = Forecast(self.expected.source)
         self._weighed: tuple[int, int, int] | None = None
         self._pressure: FloatArray = np.zeros(1)
         self._kept: OrderedDict[PodClass, _Gains] = OrderedDict()
@@ -83,7 +83,13 @@ class Outlook:
             self.mix = trim_mix(self.expected.counts())
             self._workload = Workload(self.mix, columns.kinds)
             self._kept.clear()
+            expected = self.expected
+            self._forecast = Forecast(expected.source, expected.seen, tuple(self.mix.items()))
         return self._workload
+
+    def forecast(self) -> Forecast:
+        """Return the workload as it was prepared last."""
+        return self._forecast
 
     def kinds(self, hardware: IntArray) -> IntArray:
         """Return the kinds of rows by their hardware numbers, UNKNOWN where there is none."""
@@ -112,7 +118,10 @@ class Outlook:
         return self._refreshed(request).best.take(rows)
 
     def devices(self, request: PodRequest, rows: IntArray) -> IntArray:
-        """Return the GPU with the best gain, for pods that ask for a share; lowest on ties."""
+        """Return the GPU with the best gain, for pods that ask for a share.
+
+        Of equals it is the one with the least free, of those the lowest.
+        """
         return self._refreshed(request).device.take(rows).astype(np.int64)
 
     def gains_by_device(self, request: PodRequest, row: int) -> FloatArray:
@@ -122,10 +131,10 @@ class Outlook:
 
     def _refreshed(self, request: PodRequest) -> _Gains:
         self.workload()
-        pod = class_of(request)
+        pod, demand = class_of(request), request.demand
         known = self._kept.get(pod)
         if known is None:
-            known = self._kept[pod] = _Gains(pod, request.demand)
+            known = self._kept[pod] = _Gains()
             if len(self._kept) > CLASSES_KEPT:
                 self._kept.popitem(last=False)
         else:
@@ -141,9 +150,13 @@ class Outlook:
         stale = np.flatnonzero(columns.changed[:used] > known.upto)
         for first in range(0, len(stale), _MOST_AT_ONCE):
             rows = stale[first : first + _MOST_AT_ONCE]
-            gains = self._work_out(known.pod, known.demand, rows)
-            known.best[rows] = gains.max(axis=1)
-            known.device[rows] = gains.argmax(axis=1)
+            gains = self._work_out(pod, demand, rows)
+            best = gains.max(axis=1)
+            known.best[rows] = best
+            if demand.shares:
+                free = columns.share.take(rows, axis=0)
+                tight = np.where(gains == best[:, None], free, WHOLE_GPU_MILLI + 1)
+                known.device[rows] = tight.argmin(axis=1)
         known.upto = columns.change
         return known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -11,6 +11,7 @@ from scheduler.engine.assign import name_gpus, split
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.cycle import schedule
 from scheduler.engine.decision import Decision
+from scheduler.engine.fence import Fence, Stopwatch
 from scheduler.engine.framework import Framework
 from scheduler.engine.profiles import Profile
 from scheduler.engine.request import PodRequest
@@ -41,7 +42,10 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class Planner:
-    """Decides over a cluster's state with one framework and its profiles."""
+    """Decides over a cluster's state with one framework and its profiles.
+
+    `stopwatch` times plugins, in seconds; `tell` is told of every decision.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,8 @@ class Planner:
         default_profile: str,
         hold_seconds: float,
         shortlist: int,
+        stopwatch: Stopwatch = float,
+        tell: Callable[[Decision], None] | None = None,
     ) -> None:
         self.cluster = cluster
         self._framework = framework
@@ -59,6 +65,8 @@ class Planner:
         self._default = default_profile
         self._hold_seconds = hold_seconds
         self._shortlist = shortlist
+        self._fence = Fence(framework.guests, stopwatch)
+        self._tell = tell
 
     def profile_of(self, request: PodRequest) -> Profile:
         """Return the profile that a pod names, or the default; raises DemandError if unknown."""
@@ -73,7 +81,7 @@ class Planner:
         self, request: PodRequest, nodes: Sequence[str], *, now: float, vetted: bool = True
     ) -> Decision:
         """Decide without any side effect; see `schedule` for `vetted`."""
-        return schedule(
+        decision = schedule(
             self._framework,
             self.cluster.view(nodes),
             request,
@@ -81,7 +89,11 @@ class Planner:
             at=now,
             shortlist=self._shortlist,
             vetted=vetted,
+            fence=self._fence,
         )
+        if self._tell is not None:
+            self._tell(decision)
+        return decision
 
     def plan(self, request: PodRequest, nodes: Sequence[str], *, now: float) -> Decision:
         """Decide, and hold the set on the best node in place of what was held for the pod."""

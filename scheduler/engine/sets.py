@@ -7,6 +7,8 @@ a state is first met: a decision over any number of nodes is then one take per a
 from __future__ import annotations
 
 from collections import OrderedDict
+from enum import Enum
+from statistics import fmean
 from typing import Final
 
 import msgspec
@@ -17,7 +19,7 @@ from scheduler.engine.columns import Columns, Hardware
 from scheduler.engine.request import Demand
 from topology.choice import Choice
 from topology.errors import SelectionError
-from topology.gpuset import EMPTY, GpuSet, gpuset, size
+from topology.gpuset import EMPTY, GpuSet, gpuset, positions, size
 from topology.model import TopologyClass
 from topology.policies import choose
 from topology.profiles import Profile as Policy
@@ -25,7 +27,7 @@ from topology.quality import bus_bandwidth
 from topology.tables import Mix, Tables, tables_for
 
 DEMANDS_KEPT: Final = 128
-"""Demands whose answers are kept, the least recently used goes first: 17 bytes a state each."""
+"""Demands whose answers are kept, the least recently used goes first: 33 bytes a state each."""
 
 _FIRST: Final = 256
 """States that a fresh answer has room for."""
@@ -112,12 +114,17 @@ def allowed_set(hardware: Hardware, demand: Demand) -> GpuSet:
     )
 
 
-class BestSets:
-    """Answers for one demand under one policy, by state number.
+class Field(Enum):
+    """What is known of the set chosen out of a free set; NaN where no set will do."""
 
-    `quality` is the predicted bus bandwidth in GB/s of the chosen set, `loss` what its going
-    costs the rest (0 to 1): both are NaN where no set will do.
-    """
+    QUALITY = "predicted bus bandwidth in GB/s"
+    LOSS = "what its going costs the rest, 0 to 1"
+    NUMA = "how many NUMA nodes it lies on; unknown counts as one more"
+    NIC = "mean level of its GPUs to their nearest NIC"
+
+
+class BestSets:
+    """Answers for one demand under one policy, by state number."""
 
     def __init__(
         self, columns: Columns, tables: ClassTables, demand: Demand, policy: Policy
@@ -133,8 +140,7 @@ class BestSets:
 
     def _allot(self, capacity: int) -> None:
         self._met = np.zeros(capacity, np.bool_)
-        self._quality = np.full(capacity, np.nan)
-        self._loss = np.full(capacity, np.nan)
+        self._values = {field: np.full(capacity, np.nan) for field in Field}
 
     def fill(self, states: IntArray) -> None:
         """Work out what is not known yet of these states; UNKNOWN is not among them."""
@@ -154,25 +160,23 @@ class BestSets:
             self._met[state] = True
             if choice is not None:
                 self._choices[state] = choice
-                self._quality[state] = choice.bus_bandwidth_gbs
-                self._loss[state] = choice.loss
+                self._values[Field.QUALITY][state] = choice.bus_bandwidth_gbs
+                self._values[Field.LOSS][state] = choice.loss
+                self._values[Field.NUMA][state] = _count_numa(hardware.links, choice.members)
+                self._values[Field.NIC][state] = _mean_nic(hardware.links, choice.members)
 
     def _grow(self, states: int) -> None:
         if states <= len(self._met):
             return
-        met, quality, loss = self._met, self._quality, self._loss
+        met, values = self._met, self._values
         self._allot(max(states, 2 * len(met)))
         self._met[: len(met)] = met
-        self._quality[: len(met)] = quality
-        self._loss[: len(met)] = loss
+        for field, known in values.items():
+            self._values[field][: len(met)] = known
 
-    def quality(self, states: IntArray) -> FloatArray:
-        """Return bus bandwidths in GB/s of filled states."""
-        return self._quality.take(states)
-
-    def loss(self, states: IntArray) -> FloatArray:
-        """Return losses of filled states."""
-        return self._loss.take(states)
+    def values(self, field: Field, states: IntArray) -> FloatArray:
+        """Return a field of filled states."""
+        return self._values[field].take(states)
 
     def choice(self, state: int) -> Choice | None:
         """Return the chosen set of a filled state."""
@@ -186,6 +190,14 @@ class BestSets:
         for hardware in self._columns.hardware_list[len(self._allowed) :]:
             self._allowed.append(size(allowed_set(hardware, self._demand)))
         return np.array([*self._allowed, 0], np.int64)
+
+
+def _count_numa(links: TopologyClass, members: GpuSet) -> int:
+    return len({links.numa[at] for at in positions(members)})
+
+
+def _mean_nic(links: TopologyClass, members: GpuSet) -> float:
+    return fmean(int(links.nic[at]) for at in positions(members))
 
 
 class SetTables:

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import repeat
 from operator import itemgetter
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.engine.arrays import BoolArray, FloatArray, IntArray
 from scheduler.engine.columns import UNKNOWN, Columns
 from scheduler.engine.outlook import Outlook
 from scheduler.engine.request import WHOLE_GPU_MILLI, Demand, PodRequest
-from scheduler.engine.sets import UNKNOWN_SET, SetChoice, SetTables
+from scheduler.engine.sets import UNKNOWN_SET, Field, SetChoice, SetTables
 from topology.gpuset import GpuSet, gpuset, positions
 from topology.profiles import TRAINING
 from topology.profiles import Profile as Policy
@@ -30,6 +31,15 @@ def _find_rows(rows: dict[str, int], names: Sequence[str]) -> IntArray:
         except KeyError:
             pass
     return np.fromiter(map(rows.get, names, repeat(UNKNOWN)), np.int64, count=len(names))
+
+
+_Array = TypeVar("_Array", bound=NDArray[Any])
+
+
+def _keep(array: _Array) -> _Array:
+    """Make an array read-only: all plugins of a cycle look at the same one."""
+    array.setflags(write=False)
+    return array
 
 
 class View:
@@ -100,72 +110,72 @@ class View:
     @cached_property
     def hardware(self) -> IntArray:
         """Hardware numbers, UNKNOWN where there is no topology."""
-        return self._columns.hardware.take(self.rows)
+        return _keep(self._columns.hardware.take(self.rows))
 
     @cached_property
     def state(self) -> IntArray:
         """Numbers of hardware and free set together."""
-        return self._columns.state.take(self.rows)
+        return _keep(self._columns.state.take(self.rows))
 
     @cached_property
     def gpus(self) -> IntArray:
         """All GPUs."""
-        return self._columns.gpus.take(self.rows)
+        return _keep(self._columns.gpus.take(self.rows))
 
     @cached_property
     def healthy(self) -> IntArray:
         """Healthy GPUs."""
-        return self._columns.healthy.take(self.rows)
+        return _keep(self._columns.healthy.take(self.rows))
 
     @cached_property
     def free(self) -> IntArray:
         """GPUs that can be given out now."""
-        return self._columns.free.take(self.rows)
+        return _keep(self._columns.free.take(self.rows))
 
     @cached_property
     def share(self) -> IntArray:
         """What is free of each GPU in thousandths, a column a GPU; 0 where there is none."""
-        return self._columns.share.take(self.rows, axis=0)
+        return _keep(self._columns.share.take(self.rows, axis=0))
 
     @cached_property
     def cpu(self) -> IntArray:
         """Free CPU in thousandths of a core."""
-        return self._columns.cpu.take(self.rows)
+        return _keep(self._columns.cpu.take(self.rows))
 
     @cached_property
     def cpu_capacity(self) -> IntArray:
         """All CPU in thousandths of a core, 0 where it is not known."""
-        return self._columns.cpu_capacity.take(self.rows)
+        return _keep(self._columns.cpu_capacity.take(self.rows))
 
     @cached_property
     def memory(self) -> IntArray:
         """Free memory in MiB."""
-        return self._columns.memory.take(self.rows)
+        return _keep(self._columns.memory.take(self.rows))
 
     @cached_property
     def memory_capacity(self) -> IntArray:
         """All memory in MiB, 0 where it is not known."""
-        return self._columns.memory_capacity.take(self.rows)
+        return _keep(self._columns.memory_capacity.take(self.rows))
 
     @cached_property
     def pods(self) -> IntArray:
         """How many more pods the node takes."""
-        return self._columns.pods.take(self.rows)
+        return _keep(self._columns.pods.take(self.rows))
 
     @cached_property
     def load(self) -> FloatArray:
         """How busy the node is, 0 to 1, NaN where that is not known or out of date."""
-        return self._columns.load.take(self.rows)
+        return _keep(self._columns.load.take(self.rows))
 
     @cached_property
     def held_back(self) -> BoolArray:
         """Whether the node takes no pods with GPUs for now."""
-        return self._columns.held_back.take(self.rows)
+        return _keep(self._columns.held_back.take(self.rows))
 
     @cached_property
     def lowest_priority(self) -> IntArray:
         """The lowest priority among the node's pods with GPUs."""
-        return self._columns.lowest_priority.take(self.rows)
+        return _keep(self._columns.lowest_priority.take(self.rows))
 
     @cached_property
     def rank(self) -> IntArray:
@@ -203,6 +213,12 @@ class View:
         fits: BoolArray = most >= demand.share_milli
         return fits
 
+    def fitting(self, place: int, demand: Demand) -> GpuSet:
+        """Return the GPUs of one candidate that the demand takes and that have its share free."""
+        fits = self._columns.share[int(self.rows[place])] >= demand.share_milli
+        fits &= self.outlook.allowed(demand)[int(self.hardware[place])]
+        return gpuset(np.flatnonzero(fits).tolist())
+
     def allowed(self, demand: Demand) -> IntArray:
         """Return how many GPUs are of a model and memory that the demand takes."""
         return self._sets.best(demand, self.policy).allowed_counts().take(self.hardware)
@@ -214,7 +230,7 @@ class View:
         """
         if not demand.count or demand.shares:
             return np.zeros(len(self))
-        return self._look_up(demand)[0]
+        return self._look_up(demand, Field.QUALITY)
 
     def loss(self, request: PodRequest) -> FloatArray:
         """Return what taking those sets costs the rest (0 to 1), NaN where there is none.
@@ -225,31 +241,46 @@ class View:
         if not demand.count:
             return np.zeros(len(self))
         if not demand.shares:
-            return self._look_up(demand)[1]
-        whole = self._look_up(msgspec.structs.replace(demand, share_milli=WHOLE_GPU_MILLI))[1]
+            return self._look_up(demand, Field.LOSS)
+        one = msgspec.structs.replace(demand, share_milli=WHOLE_GPU_MILLI)
         device = self.share[np.arange(len(self)), self.devices(request)]
-        loss: FloatArray = np.where(device == WHOLE_GPU_MILLI, whole, 0.0)
+        idle = device == WHOLE_GPU_MILLI
+        loss: FloatArray = np.where(idle, self._look_up(one, Field.LOSS), 0.0)
         return loss
 
-    def _look_up(self, demand: Demand) -> tuple[FloatArray, FloatArray]:
-        known = self._answers.get(demand)
+    def numa_nodes(self, demand: Demand) -> FloatArray:
+        """Return how many NUMA nodes those sets lie on, NaN where there is none.
+
+        Pods that want no GPU, or a share of one, lie on one.
+        """
+        if not demand.count or demand.shares:
+            return np.ones(len(self))
+        return self._look_up(demand, Field.NUMA)
+
+    def nic_level(self, demand: Demand) -> FloatArray:
+        """Return the mean level of those sets' GPUs to their nearest NIC, NaN if there is none."""
+        if not demand.count or demand.shares:
+            return np.full(len(self), np.nan)
+        return self._look_up(demand, Field.NIC)
+
+    def _look_up(self, demand: Demand, field: Field) -> FloatArray:
+        known = self._answers.get((demand, field))
         if known is None:
             best = self._sets.best(demand, self.policy)
             if self.annotated.all():
                 best.fill(self.state)
-                known = best.quality(self.state), best.loss(self.state)
+                known = best.values(field, self.state)
             else:
                 places = np.flatnonzero(self.annotated)
                 states = self.state[places]
                 best.fill(states)
-                known = np.full(len(self), np.nan), np.full(len(self), np.nan)
-                known[0][places] = best.quality(states)
-                known[1][places] = best.loss(states)
-            self._answers[demand] = known
+                known = np.full(len(self), np.nan)
+                known[places] = best.values(field, states)
+            self._answers[demand, field] = known
         return known
 
     @cached_property
-    def _answers(self) -> dict[Demand, tuple[FloatArray, FloatArray]]:
+    def _answers(self) -> dict[tuple[Demand, Field], FloatArray]:
         return {}
 
     def choice(self, place: int, request: PodRequest) -> SetChoice | None:
@@ -278,12 +309,13 @@ class View:
         most = gains.max()
         if most == -np.inf:
             return None
-        equals = gpuset(np.flatnonzero(gains == most).tolist())
+        share = self._columns.share[row]
+        equals = np.flatnonzero(gains == most)
+        members, loss = gpuset([int(equals[share[equals].argmin()])]), 0.0
         free = self._columns.free_set(row)
-        members, loss = GpuSet(equals & -equals), 0.0
         if members & free:
-            # The lowest is idle: of the idle ones the links decide.
-            choice = self._sets.choose_one(row, GpuSet(equals & free), self.policy)
+            # Even the tightest is idle, so all of them are: the links decide.
+            choice = self._sets.choose_one(row, gpuset(equals.tolist()), self.policy)
             members, loss = choice.members, choice.loss
         return SetChoice(members, self.uuids(place, members), 0.0, loss, 0)
 

@@ -100,6 +100,17 @@ def trim_mix(counts: PodMix, coverage: float = TARGET_COVERAGE) -> dict[PodClass
     return {one: count / covered for one, count in kept.items()}
 
 
+class Forecast(msgspec.Struct, frozen=True):
+    """The workload that nodes are judged against: where from, after how many pods, and what.
+
+    `classes` are the most frequent ones with their parts of the whole, which add up to 1.
+    """
+
+    source: str = ""
+    seen: float = 0.0
+    classes: tuple[tuple[PodClass, float], ...] = ()
+
+
 class Expected(Protocol):
     """The classes that are expected, with counts in any unit; `version` grows as they change."""
 
