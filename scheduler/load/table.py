@@ -206,7 +206,8 @@ def combine(used: FloatArray, neutral: FloatArray, weights: FloatArray) -> Float
     `neutral` stands where a node has none, and is NaN where no node has one.
     """
     filled = np.where(np.isnan(used), neutral[:, None], used)
-    load: FloatArray = shares_of(neutral, weights) @ np.nan_to_num(filled)
+    # Shares sum up to 1 but for rounding.
+    load: FloatArray = np.clip(shares_of(neutral, weights) @ np.nan_to_num(filled), 0.0, 1.0)
     load[np.isnan(used).all(axis=0)] = np.nan
     return load
 

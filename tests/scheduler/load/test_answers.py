@@ -105,6 +105,12 @@ SAMPLES = [
         Sample(0.25, NOW - 3, 120),
     ),
     (
+        "in whatever order they come",
+        vector(value("n1", 0.25), taken("n1", NOW - 3), taken("n1", NOW - 7)),
+        TIMED,
+        Sample(0.25, NOW - 3, 120),
+    ),
+    (
         "without its time it is as old as its window",
         vector(value("n1", 0.25)),
         TIMED,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from runtime.objects import Node
 from scheduler.load.directory import Directory
 from scheduler.load.queries import NODE_LABELS
 from tests.scheduler.load.answering import book, node
@@ -82,3 +84,14 @@ def test_a_quantity_that_does_not_read_is_told_and_counts_as_unknown() -> None:
     assert nodes.sizes["n1"].cpu == 0
     assert nodes.sizes["n1"].memory == 1024
     assert problems[0].startswith("node n1: 'many' is not a quantity")
+
+
+def test_a_machine_may_be_larger_than_what_pods_may_use() -> None:
+    """Samples are shares of the capacity, requests of the allocatable; the one stands for both."""
+    status = {"allocatable": {"cpu": "6"}, "capacity": {"cpu": "8", "memory": "32Gi"}}
+    whole = {"metadata": {"name": "n1"}, "status": status}
+    part = {"metadata": {"name": "n2"}, "status": {"allocatable": {"cpu": "6"}}}
+    sizes = book(msgspec.convert(whole, Node), msgspec.convert(part, Node)).sizes
+    assert (sizes["n1"].cpu, sizes["n1"].cpu_capacity) == (6, 8)
+    assert (sizes["n1"].memory, sizes["n1"].memory_capacity) == (0, 32 << 30)
+    assert (sizes["n2"].cpu, sizes["n2"].cpu_capacity) == (6, 6)

@@ -163,6 +163,8 @@ async def test_a_stopped_prometheus_is_replaced_when_its_circuit_opens(rig: Rig)
     await rig.pass_time(15)
     assert (rig.circuit, rig.column.loads) == ("closed", {"n1": 0.1, "n2": 0.4})
     assert rig.count("failures_in_a_row", source="prometheus") == 1
+    # Connections and certificates are made anew for the next try.
+    assert rig.source._session is None
     assert rig.api is not None
     rig.api.answer = node_metrics(("n1", "6", "0"), ("n2", "2", "0"), at=rig.now + 15)
     await rig.pass_time(15)
