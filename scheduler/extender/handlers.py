@@ -16,6 +16,7 @@ import structlog
 
 from scheduler.engine.decision import Decision
 from scheduler.engine.planner import HELD_ELSEWHERE, Planner
+from scheduler.engine.plugins.free_gpus import FreeGpus
 from scheduler.engine.request import PodRequest
 from scheduler.engine.reservations import Stage
 from scheduler.errors import BindError, DemandError, NotReadyError, SchedulerError
@@ -40,6 +41,7 @@ from scheduler.metrics import Metrics
 NOT_SYNCED: Final = "the inventory is not complete yet"
 NOT_SEEN: Final = "some of the nodes are not in the inventory yet"
 PLANNED: Final = "GPUs that would do are planned for another pod"
+LEAVING: Final = "GPUs that kube-scheduler counts as free are not free yet"
 
 BEST: Final = 10
 """The highest score that prioritize knows."""
@@ -60,11 +62,7 @@ class Candidates(msgspec.Struct, frozen=True):
     items: dict[str, msgspec.Raw] | None = None
 
     def result(
-        self,
-        accepted: Sequence[str] = (),
-        *,
-        failed: dict[str, str] | None = None,
-        lasting: dict[str, str] | None = None,
+        self, accepted: Sequence[str] = (), *, lasting: dict[str, str] | None = None
     ) -> bytes:
         """Encode filter's answer in the form of the question."""
         nodes, names = None, None
@@ -76,7 +74,6 @@ class Candidates(msgspec.Struct, frozen=True):
             FilterResult(
                 nodes=nodes,
                 node_names=names,
-                failed_nodes=failed or {},
                 failed_and_unresolvable_nodes=lasting or {},
             )
         )
@@ -177,17 +174,34 @@ class Handlers:
         if self._planner.waits_for_plan(decision):
             # Likewise: a plan that is dropped is no event. One that is bound is, but too late.
             raise NotReadyError(PLANNED)
+        if self._would_evict_more(decision):
+            raise NotReadyError(LEAVING)
         for plugin, nodes in decision.counts().items():
             self._metrics.refused(plugin, nodes)
-        lasting = {
-            decision.candidates[place]: text
-            for refusal in decision.refusals
-            for text in (_text(refusal.reason),)
-            for place in refusal.places.tolist()
-        }
-        helped = [decision.candidates[place] for place in decision.could_preempt.tolist()]
+        # Never FailedNodes, which asks for evictions: kube-scheduler has passed these nodes, so its
+        # trial finds no victim there. It says so in an order of nodes that changes at each try,
+        # and a text that changes makes it spin.
         return candidates.result(
-            failed={node: lasting.pop(node) for node in dict.fromkeys(helped)}, lasting=lasting
+            lasting={
+                decision.candidates[place]: text
+                for refusal in decision.refusals
+                for text in (_text(refusal.reason),)
+                for place in refusal.places.tolist()
+            }
+        )
+
+    def _would_evict_more(self, decision: Decision) -> bool:
+        """Return whether a refusal now could cost pods their lives for nothing.
+
+        A candidate has enough free GPUs by kube-scheduler's count. Where we see fewer, a pod is
+        gone that kubelet has not freed yet, such as a victim of this very pod. kube-scheduler
+        would look for victims on the other nodes; an error only makes it try again.
+        """
+        request = decision.request
+        return (
+            request.preempts
+            and request.priority > self._inventory.lowest_priority()
+            and FreeGpus.name in decision.counts()
         )
 
     def _refusal(self, request: PodRequest) -> tuple[bytes, bytes] | None:

@@ -117,9 +117,19 @@ class Town:
     async def pod(self, *args: Any, **given: Any) -> dict[str, Any]:
         """Create a pod; returns it with its uid."""
         made = pod_object(*args, **given)
+        await self._classify(made["spec"])
         answer = await self.client.post("/api/v1/namespaces/default/pods", made)
         created: dict[str, Any] = msgspec.json.decode(answer)
         return created
+
+    async def _classify(self, spec: dict[str, Any]) -> None:
+        """Give a pod a class of the priority and preemption policy that are wanted."""
+        wanted = {key: spec.pop(key) for key in ("priority", "preemptionPolicy") if key in spec}
+        if wanted:
+            name = spec["priorityClassName"] = "-".join(map(str, wanted.values())).lower()
+            value = {"value": wanted.pop("priority", 0), **wanted}
+            made = {"metadata": {"name": name}, **value}
+            await self.client.post("/apis/scheduling.k8s.io/v1/priorityclasses", made)
 
     async def read(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Read a pod back."""

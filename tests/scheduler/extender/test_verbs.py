@@ -135,20 +135,35 @@ async def test_a_repeated_refusal_is_remembered_until_something_changes(town: To
     assert (await town.filter(pod, "a"))["NodeNames"] == ["a"]
 
 
-async def test_failed_nodes_are_named_where_preemption_could_help(town: Town) -> None:
-    """A pod of higher priority may evict; kube-scheduler only tries FailedNodes."""
-    await town.node("a", mesh(4))
+async def test_who_may_evict_is_not_refused_for_gpus_that_are_about_to_be_free(town: Town) -> None:
+    """kube-scheduler counts the victim's GPUs as free; a refusal would make it evict elsewhere."""
+    held = NodeState(1, allocations={"gone": tuple(f"GPU-{i}" for i in range(4))})
+    await town.node("a", mesh(4), held)
     await town.node("b", mesh(2))
-    low = await town.pod("low", 4, node="a", assigned={"main": tuple(f"GPU-{i}" for i in range(4))})
+    low = await town.pod("low", 2, node="b", assigned={"main": ("GPU-0", "GPU-1")})
     await town.until(lambda: town.extender.inventory.bound(low["metadata"]["uid"]))
-    text = "gputopo: node has too few free GPUs"
     answer = await town.filter(await town.pod("high", 4, priority=10), "a", "b")
-    assert answer["FailedNodes"] == {"a": text}
-    assert set(answer["FailedAndUnresolvableNodes"]) == {"b"}
-    never = await town.pod("never", 4, priority=10, preemptionPolicy="Never")
-    answer = await town.filter(never, "a", "b")
+    assert answer["Error"] == "gputopo: GPUs that kube-scheduler counts as free are not free yet"
+    assert answer["FailedNodes"] == answer["FailedAndUnresolvableNodes"] == {}
+    for calm in (
+        await town.pod("equal", 4),
+        await town.pod("never", 4, priority=10, preemptionPolicy="Never"),
+    ):
+        answer = await town.filter(calm, "a", "b")
+        assert answer["Error"] == ""
+        assert set(answer["FailedAndUnresolvableNodes"]) == {"a", "b"}
+
+
+async def test_evictions_are_never_asked_for(town: Town) -> None:
+    """kube-scheduler has passed the nodes it asks about: it would find no victim, and spin."""
+    await town.node("a", pcie(4))
+    low = await town.pod("low", 1, node="a", assigned={"main": ("GPU-0",)})
+    await town.until(lambda: town.extender.inventory.bound(low["metadata"]["uid"]))
+    linked = {"gputopo.dev/min-link": "NV"}
+    answer = await town.filter(await town.pod("high", 2, priority=10, annotations=linked), "a")
+    assert answer["Error"] == ""
     assert answer["FailedNodes"] == {}
-    assert answer["FailedAndUnresolvableNodes"]["a"] == text
+    assert set(answer["FailedAndUnresolvableNodes"]) == {"a"}
 
 
 MISTAKES = [
