@@ -83,6 +83,14 @@ class Candidates(msgspec.Struct, frozen=True):
         return self.result(lasting=dict.fromkeys(self.names, _text(reason)))
 
 
+class _Refused(msgspec.Struct, frozen=True):
+    """A refusal that was given: the names as they came and as a set, and the answer."""
+
+    raw: bytes
+    names: frozenset[str]
+    answer: bytes
+
+
 class Handlers:
     """Filter, prioritize and bind. `clock` is monotonic seconds.
 
@@ -107,7 +115,7 @@ class Handlers:
         self._clock = clock
         self._metrics = metrics
         self._any_pod = any_pod
-        self._refusals: OrderedDict[tuple[object, ...], tuple[bytes, bytes]] = OrderedDict()
+        self._refusals: OrderedDict[tuple[object, ...], _Refused] = OrderedDict()
         self._refused_at = 0
 
     def filter(self, body: bytes) -> bytes:
@@ -143,18 +151,21 @@ class Handlers:
             if settled not in candidates.names:
                 raise NotReadyError(HELD_ELSEWHERE)
             return "accepted", candidates.result([settled])
-        names = bytes(args.node_names)
+        raw = bytes(args.node_names)
         known = self._refusal(request)
-        if known is not None and known[0] == names:
-            return "repeated", known[1]
+        if known is not None and known.raw == raw:
+            return "repeated", known.answer
         candidates = self._candidates("filter", args)
+        # kube-scheduler filters nodes side by side, and names them in the order they are done.
+        if known is not None and args.nodes is None and known.names == set(candidates.names):
+            return "repeated", known.answer
         decision = self._planner.plan(request, candidates.names, now=self._clock())
         if decision.chosen is not None:
             nodes = [option.node for option in decision.shortlist]
             return "accepted", candidates.result(nodes)
         answer = self._refuse(decision, candidates)
         if args.nodes is None:
-            self._remember_refusal(request, names, answer)
+            self._remember_refusal(request, _Refused(raw, frozenset(candidates.names), answer))
         return "refused", answer
 
     def _settled_node(self, request: PodRequest) -> str | None:
@@ -204,17 +215,17 @@ class Handlers:
             and FreeGpus.name in decision.counts()
         )
 
-    def _refusal(self, request: PodRequest) -> tuple[bytes, bytes] | None:
-        """Return the names and the answer of the same question to the same cluster."""
+    def _refusal(self, request: PodRequest) -> _Refused | None:
+        """Return the last refusal of such a pod by the same cluster."""
         if self._refused_at != self._planner.cluster.version:
             self._refused_at = self._planner.cluster.version
             self._refusals.clear()
         return self._refusals.get(request.shape)
 
-    def _remember_refusal(self, request: PodRequest, names: bytes, answer: bytes) -> None:
+    def _remember_refusal(self, request: PodRequest, refused: _Refused) -> None:
         if self._refused_at != self._planner.cluster.version:
             return
-        self._refusals[request.shape] = (names, answer)
+        self._refusals[request.shape] = refused
         self._refusals.move_to_end(request.shape)
         if len(self._refusals) > REFUSALS_KEPT:
             self._refusals.popitem(last=False)

@@ -135,6 +135,20 @@ async def test_a_repeated_refusal_is_remembered_until_something_changes(town: To
     assert (await town.filter(pod, "a"))["NodeNames"] == ["a"]
 
 
+async def test_a_refusal_is_remembered_whatever_the_order_of_names(town: Town) -> None:
+    """kube-scheduler names the same nodes in any order; fewer are another question."""
+    held = NodeState(1, allocations={"x": ("GPU-0",)})
+    for name in ("a", "b"):
+        await town.node(name, mesh(4), held)
+    pod = await town.pod("p", 4)
+    first = await town.filter(pod, "a", "b")
+    assert await town.filter(pod, "b", "a") == first
+    repeated = town.extender.metrics.filters["repeated"]
+    assert repeated._value.get() == 1
+    assert set((await town.filter(pod, "b"))["FailedAndUnresolvableNodes"]) == {"b"}
+    assert repeated._value.get() == 1
+
+
 async def test_who_may_evict_is_not_refused_for_gpus_that_are_about_to_be_free(town: Town) -> None:
     """kube-scheduler counts the victim's GPUs as free; a refusal would make it evict elsewhere."""
     held = NodeState(1, allocations={"gone": tuple(f"GPU-{i}" for i in range(4))})
