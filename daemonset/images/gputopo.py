@@ -18,7 +18,7 @@ from typing import Final
 
 from daemonset.images import debian, python
 from daemonset.images.errors import ImageError
-from daemonset.images.oci import Config, Layer, Store
+from daemonset.images.oci import Config, Store
 
 NAME: Final = "docker.io/library/gputopo:0.1.0"
 _CONFIG: Final = Config(
@@ -67,16 +67,13 @@ def build(store: Store, name: str = NAME) -> Path:
             python.fill_dependencies(root, folder)
 
     dependencies = store.layer(python.dependencies_key(base_key), fill_dependencies)
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = python.build_wheel(Path(folder))
 
-        def fill_wheel(root: Path) -> None:
-            with unpacked() as below:
-                python.fill_wheel(root, below, wheel)
+    def fill_wheel(root: Path) -> None:
+        with unpacked() as folder:
+            python.fill_wheel(root, folder)
 
-        own = store.layer(python.wheel_key(wheel, base_key), fill_wheel)
-    layers: list[Layer] = [base, dependencies, own]
-    return store.archive(name, layers, _CONFIG)
+    own = store.layer(python.wheel_key(base_key), fill_wheel)
+    return store.archive(name, [base, dependencies, own], _CONFIG)
 
 
 def main() -> int:

@@ -11,6 +11,8 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from daemonset.images.errors import ImageError
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = REPOSITORY / "locks" / "runtime.txt"
+LOCK_OF_BUILD: Final = REPOSITORY / "locks" / "build.txt"
 
 # Parts of dependencies that neither daemon imports: two thirds of their size.
 _UNUSED: Final = (
@@ -63,24 +66,39 @@ def prune(site: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build our wheel; the same sources give the same bytes."""
-    run(
-        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
-        *("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)),
+def wheel_key(base: str) -> str:
+    """Name what our sources make on a base file system."""
+    contents = [Path(__file__).read_bytes(), LOCK_OF_BUILD.read_bytes()]
+    for path in _sources():
+        contents += [str(path.relative_to(REPOSITORY)).encode(), path.read_bytes()]
+    return f"gputopo-{_digest(base, *contents)}"
+
+
+def _sources() -> list[Path]:
+    """Return the files that the wheel is made of, as pyproject.toml says."""
+    project = REPOSITORY / "pyproject.toml"
+    told = tomllib.loads(project.read_text(encoding="utf-8"))
+    folders = told["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    described = [project, *(REPOSITORY / name for name in told["project"]["license-files"])]
+    described.append(REPOSITORY / told["project"]["readme"])
+    return described + sorted(
+        path
+        for folder in folders
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     )
-    return next(folder.glob("*.whl"))
 
 
-def wheel_key(wheel: Path, base: str) -> str:
-    """Name what our wheel makes on a base file system."""
-    return f"gputopo-{_digest(base, wheel.read_bytes(), Path(__file__).read_bytes())}"
-
-
-def fill_wheel(root: Path, base: Path, wheel: Path) -> None:
-    """Unpack our wheel and add the command."""
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(root / _site(base))
+def fill_wheel(root: Path, base: Path) -> None:
+    """Build our wheel, unpack it and add the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--no-build-isolation", "--wheel-dir", folder, str(REPOSITORY)),
+        )
+        (wheel,) = Path(folder).iterdir()
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(root / _site(base))
     command = root / "usr" / "local" / "bin" / "gputopo"
     command.parent.mkdir(parents=True)
     command.write_text(_SCRIPT)

@@ -18,6 +18,14 @@ Inst python3 (3.11.2-1 Debian:12 [amd64])
 Inst base-files (12.4 Debian:12 [amd64])
 Conf libc6 (2.36-9 Debian:12 [amd64])
 """
+_PROJECT = """\
+[project]
+readme = "README.md"
+license-files = ["LICENSE"]
+
+[tool.hatch.build.targets.wheel]
+packages = ["ours"]
+"""
 MANIFESTS = Path(__file__).parents[2] / "daemonset"
 
 
@@ -55,6 +63,25 @@ def test_another_version_of_a_package_is_another_file_system() -> None:
     """The key of the lowest layer has the packages' versions in it."""
     assert debian.key(("libc6=1",)) != debian.key(("libc6=2",))
     assert debian.key(("libc6=1",)) == debian.key(("libc6=1",))
+
+
+def test_another_source_is_another_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of our layer has every file of the wheel in it, and no other."""
+    monkeypatch.setattr(python, "REPOSITORY", tmp_path)
+    for name, text in {
+        "pyproject.toml": _PROJECT,
+        "README.md": "",
+        "LICENSE": "",
+        "ours/one.py": "",
+        "other/two.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = python.wheel_key("base")
+    (tmp_path / "other" / "two.py").write_text("changed = True")
+    assert python.wheel_key("base") == before
+    (tmp_path / "ours" / "one.py").write_text("changed = True")
+    assert python.wheel_key("base") != before
 
 
 def test_pruning_takes_the_generated_clients_and_leaves_their_packages(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.e2e.errors import MissingError, StartError
 from tests.e2e.images.archives import PAUSE
 from tests.e2e.kubelet import MountNamespace
 from tests.e2e.process import Process
+from tests.e2e.sandbox import NETWORKS
 
 _NETWORK_PLUGINS: Final = Path("/usr/lib/cni")
 _NEEDED: Final = ("host-local", "loopback", "ptp")
@@ -51,9 +52,10 @@ class Containerd:
 
     def start(self, archives: Sequence[Path]) -> None:
         """Start it and give it images. Raises StartError with the end of its log."""
-        for place, seen in (("/run", "run"), ("/var/lib/cni", "cni-cache")):
-            self._run("mkdir", "-p", place)
-            self._run("mount", "--bind", str(self._folder / seen), place)
+        for place, seen in ((Path("/run"), "run"), (NETWORKS, "cni-cache")):
+            self._run("mount", "--bind", str(self._folder / seen), str(place))
+        # In memory: unpacked images are 200 MB, and nobody has to delete them.
+        self._run("mount", "-t", "tmpfs", "tmpfs", str(self._folder / "root"))
         self.process.start()
         self.process.wait_for(self._answers, 60)
         for archive in archives:

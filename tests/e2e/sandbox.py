@@ -31,6 +31,9 @@ from tests.e2e.errors import MissingError
 KUBELET: Final = Path("/var/lib/kubelet")
 """kubelet's folder: private folders are bound over it, one for each kubelet."""
 
+NETWORKS: Final = Path("/var/lib/cni")
+"""Where containerd notes the pods' networks; the same holds for it."""
+
 SERVICE_ADDRESS: Final = "10.96.0.1"
 """Where pods find the API server: on the loopback interface, so that no proxy is needed."""
 
@@ -44,7 +47,7 @@ _SYSCTLS: Final = {"vm/overcommit_memory": 1, "kernel/panic": 10, "kernel/panic_
 def run(command: Sequence[str]) -> int:
     """Run a command inside; return its exit code. Raises MissingError unless root on Linux."""
     check()
-    with _folder(KUBELET), _cgroups():
+    with _folder(KUBELET), _folder(NETWORKS), _cgroups():
         return subprocess.run(
             [
                 *("unshare", "--net", "--mount", "--pid", "--cgroup", "--uts", "--ipc"),

@@ -22,6 +22,7 @@ VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES"
 PLUGIN: Final = "app.kubernetes.io/name=gputopo-device-plugin"
 SCHEDULER: Final = "app.kubernetes.io/name=gputopo-scheduler"
 
+_WORKERS: Final = ("daemonset/gputopo-device-plugin", "deployment/gputopo-scheduler")
 _REPOSITORY: Final = Path(__file__).parents[3]
 OVERLAY: Final = _REPOSITORY / "daemonset" / "overlays" / "mock"
 
@@ -63,6 +64,24 @@ def workload(name: str, *, node: str | None = None, **counts: int) -> dict[str, 
     }
 
 
+def deployment(name: str, replicas: int, count: int) -> dict[str, Any]:
+    """Return a Deployment of pods that ask for `count` GPUs each."""
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": workload(name, main=count)["spec"],
+            },
+        },
+    }
+
+
 class Bundle:
     """The bundle in a cluster, with the pods that use it in the namespace default."""
 
@@ -81,9 +100,13 @@ class Bundle:
         """Take it away and wait until it is gone."""
         self._kubectl("delete", "-k", str(OVERLAY), "--wait=true", "--timeout=120s")
 
+    def restart(self) -> None:
+        """Begin to replace every pod of the bundle, as an upgrade does."""
+        self._kubectl("rollout", "restart", *_WORKERS, "-n", NAMESPACE)
+
     def await_ready(self) -> None:
-        """Wait until every pod of the bundle is ready, and every node has its GPUs."""
-        for one in ("daemonset/gputopo-device-plugin", "deployment/gputopo-scheduler"):
+        """Wait until every pod of the bundle is ready and new, and every node has its GPUs."""
+        for one in _WORKERS:
             self._kubectl("rollout", "status", one, "-n", NAMESPACE, "--timeout=120s")
         for node in self.cluster.kubelets:
             wait_until(lambda node=node: self.allocatable(node) > 0, 30, f"GPUs on {node}")
@@ -145,16 +168,26 @@ class Bundle:
 
     # The workload.
 
-    def apply(self, pod: dict[str, Any]) -> None:
-        """Apply a pod by kubectl."""
-        self._kubectl("apply", "-f", "-", text=json.dumps(pod))
+    def apply(self, body: dict[str, Any]) -> None:
+        """Apply a pod or a Deployment by kubectl."""
+        self._kubectl("apply", "-f", "-", text=json.dumps(body))
 
-    def run(self, pod: dict[str, Any], seconds: int = 60) -> str:
+    def await_running(self, name: str, seconds: int = 60) -> None:
+        """Wait until every container of a pod runs."""
+        self._kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={seconds}s")
+
+    def run(self, pod: dict[str, Any]) -> str:
         """Apply a pod, wait until it runs, and return its name."""
         self.apply(pod)
         name = str(pod["metadata"]["name"])
-        self._kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={seconds}s")
+        self.await_running(name)
         return name
+
+    def kill(self, name: str) -> None:
+        """Kill the process of a pod's only container, behind kubelet's back."""
+        ((container, _),) = self.lives(name).values()
+        runtime = self.cluster.runtimes[self.node_of(name)]
+        runtime.ctr("tasks", "kill", "--signal=SIGKILL", container.removeprefix("containerd://"))
 
     def delete(self, name: str) -> None:
         """Delete a pod and wait until it is gone."""
@@ -199,7 +232,7 @@ class Bundle:
 
     def clear(self) -> None:
         """Delete the whole workload and wait until its GPUs are free."""
-        self._kubectl("delete", "pods", "--all")
+        self._kubectl("delete", "deployments,pods", "--all")
         for node in self.cluster.kubelets:
             wait_until(lambda node=node: not self.held(node), 30, f"kubelet to free {node}'s GPUs")
             wait_until(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from tests.e2e.containerd import Containerd
 from tests.e2e.control_plane import ControlPlane
 from tests.e2e.errors import StartError
 from tests.e2e.kubelet import Kubelet
+from tests.e2e.logs import keep_logs
 from tests.e2e.sandbox import SERVICE_ADDRESS
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -49,9 +51,18 @@ class PodCluster:
 
     def start(self) -> None:
         """Start everything and wait for the nodes. Raises StartError with the end of a log."""
-        self.plane.start()
         for number, name in enumerate(self._machines):
-            self._start_node(number, name)
+            self._make_node(number, name)
+        # Side by side: most of it is waiting for one another's disk and processor.
+        with ThreadPoolExecutor() as pool:
+            begun = [pool.submit(self.plane.start)]
+            begun += [
+                pool.submit(runtime.start, self._archives) for runtime in self.runtimes.values()
+            ]
+            for one in begun:
+                one.result()
+        for kubelet in self.kubelets.values():
+            kubelet.start()
         for name in self._machines:
             self.plane.await_node(name)
 
@@ -70,16 +81,7 @@ class PodCluster:
 
     def keep_logs(self) -> Path:
         """Copy all that tells what happened into a folder that stays; return it."""
-        kept = Path(tempfile.mkdtemp(prefix="gputopo-e2e-logs-", dir="/tmp"))
-        for name in ("", *self.kubelets):
-            (kept / name).mkdir(exist_ok=True)
-            for log in (self.folder / name).glob("*.log"):
-                shutil.copy2(log, kept / name)
-            pods = self.folder / name / "pod-logs"
-            if pods.is_dir():
-                # Those of a pod that goes away just now may be missed.
-                with contextlib.suppress(shutil.Error):
-                    shutil.copytree(pods, kept / name / "pods")
+        kept = keep_logs(self.folder, "pods")
         for name, arguments in _TOLD:
             output = "yaml" if name.endswith("yaml") else "wide"
             with contextlib.suppress(StartError):
@@ -87,7 +89,7 @@ class PodCluster:
                 (kept / name).write_text(text)
         return kept
 
-    def _start_node(self, number: int, name: str) -> None:
+    def _make_node(self, number: int, name: str) -> None:
         folder = self.folder / name
         folder.mkdir()
         address = _address(number)
@@ -115,10 +117,7 @@ class PodCluster:
         )
         self.kubelets[name] = kubelet
         pods = list(_PODS.subnets(new_prefix=24))[number + 1]
-        runtime = Containerd(folder, kubelet.namespace, pods)
-        self.runtimes[name] = runtime
-        runtime.start(self._archives)
-        kubelet.start()
+        self.runtimes[name] = Containerd(folder, kubelet.namespace, pods)
 
 
 def _address(number: int) -> str:

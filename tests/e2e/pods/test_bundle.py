@@ -12,6 +12,7 @@ from tests.e2e.pods.bundle import (
     PLUGIN,
     SCHEDULER,
     Bundle,
+    deployment,
     readme_example,
     workload,
 )
@@ -58,6 +59,45 @@ def test_two_containers_see_a_set_each(bundle: Bundle) -> None:
     assert bundle.printed(name) == bundle.chosen(name)
 
 
+def test_pods_that_come_at_once_fill_both_nodes(bundle: Bundle) -> None:
+    """A Deployment of eight pods with two GPUs each takes all sixteen, each pod its own set."""
+    bundle.apply(deployment("eight", replicas=8, count=2))
+    wait_until(lambda: len(bundle.running()) == 8, 60, "eight pods to run")
+    for name in bundle.running():
+        assert bundle.printed(name) == bundle.chosen(name)
+
+
+def test_a_pod_of_the_default_scheduler_is_reckoned_with(bundle: Bundle) -> None:
+    """A pod that our scheduler never saw has GPUs without a set; the next one gets the others."""
+    stranger = workload("stranger", node="n1", main=3)
+    del stranger["spec"]["schedulerName"]
+    name = bundle.run(stranger)
+    assert bundle.chosen(name) == {}
+    assert [len(uuids) for uuids in bundle.printed(name).values()] == [3]
+    after = bundle.run(workload("after", node="n1", main=5))
+    assert bundle.printed(after) == bundle.chosen(after)
+
+
+def test_a_container_that_is_started_again_sees_the_same_gpus(bundle: Bundle) -> None:
+    """A container whose process was killed prints the set that it had."""
+    name = bundle.run(workload("again", main=2))
+    before = bundle.printed(name)
+    bundle.kill(name)
+    wait_until(lambda: bundle.lives(name)["main"][1] == 1, 30, "the container to start again")
+    bundle.await_running(name)
+    assert bundle.printed(name) == before
+
+
+def test_an_ended_pod_gives_its_gpus_back(bundle: Bundle) -> None:
+    """A pod that is over holds nothing, though nobody deleted it."""
+    short = workload("short", node="n1", main=8)
+    short["spec"]["restartPolicy"] = "Never"
+    name = bundle.run(short)
+    freed = bundle.printed(name)
+    bundle.kill(name)
+    assert bundle.printed(bundle.run(workload("after", node="n1", main=8))) == freed
+
+
 def test_a_deleted_pods_gpus_are_given_again(bundle: Bundle) -> None:
     """A pod waits while both nodes are full, and gets the GPUs of the pod that is deleted."""
     first, second = (bundle.run(workload(name, main=8)) for name in ("first", "second"))
@@ -102,6 +142,19 @@ def test_a_kubelet_that_restarts_disturbs_nobody(bundle: Bundle) -> None:
     bundle.await_ready()
     after = bundle.run(workload("after", node="n2", main=2))
     assert bundle.lives(before) == lives
+    assert bundle.printed(after) == bundle.chosen(after)
+
+
+def test_an_upgrade_disturbs_nobody(bundle: Bundle) -> None:
+    """While every pod of the bundle is replaced, containers run on and new pods are placed."""
+    before = bundle.run(workload("before", node="n1", main=4))
+    lives = bundle.lives(before)
+    bundle.restart()
+    during = bundle.run(workload("during", node="n1", main=2))
+    bundle.await_ready()
+    after = bundle.run(workload("after", node="n1", main=2))
+    assert bundle.lives(before) == lives
+    assert bundle.printed(during) == bundle.chosen(during)
     assert bundle.printed(after) == bundle.chosen(after)
 
 
