@@ -138,6 +138,8 @@ class Columns:
         self.held_back = np.zeros(capacity, np.bool_)
         self.lowest_priority = np.full(capacity, NO_PRIORITY, np.int64)
         self.share = np.zeros((capacity, width), np.int64)
+        self.idle = np.zeros(capacity, np.int64)
+        self.largest = np.zeros(capacity, np.int64)
         self.cpu = np.zeros(capacity, np.int64)
         self.cpu_capacity = np.zeros(capacity, np.int64)
         self.memory = np.zeros(capacity, np.int64)
@@ -162,6 +164,8 @@ class Columns:
             self.held_back,
             self.lowest_priority,
             self.share,
+            self.idle,
+            self.largest,
             self.cpu,
             self.cpu_capacity,
             self.memory,
@@ -207,6 +211,8 @@ class Columns:
         self.lowest_priority[row] = facts.lowest_priority
         self.share[row, : len(shares)] = shares
         self.share[row, len(shares) :] = 0
+        self.idle[row] = sum(shares)
+        self.largest[row] = max(shares, default=0)
         self._note(row)
         return True
 
@@ -273,6 +279,7 @@ class Columns:
         self.hardware[row] = self.state[row] = UNKNOWN
         self.gpus[row] = self.healthy[row] = self.free[row] = 0
         self.share[row] = 0
+        self.idle[row] = self.largest[row] = 0
         self.cpu[row] = self.cpu_capacity[row] = 0
         self.memory[row] = self.memory_capacity[row] = self.pods[row] = 0
         self.load[row] = np.nan

@@ -138,6 +138,16 @@ class View:
         return _keep(self._columns.share.take(self.rows, axis=0))
 
     @cached_property
+    def idle(self) -> IntArray:
+        """What is free of all GPUs together, in thousandths of one."""
+        return _keep(self._columns.idle.take(self.rows))
+
+    @cached_property
+    def largest(self) -> IntArray:
+        """What is free of the GPU that has most, in thousandths."""
+        return _keep(self._columns.largest.take(self.rows))
+
+    @cached_property
     def cpu(self) -> IntArray:
         """Free CPU in thousandths of a core."""
         return _keep(self._columns.cpu.take(self.rows))
@@ -200,16 +210,16 @@ class View:
         """Return by how many thousandths of a GPU the pod lessens the node's waste."""
         return self.outlook.gains(request, self.rows)
 
-    def devices(self, request: PodRequest) -> IntArray:
-        """Return the GPU, by position, that a pod with a share would get by waste alone."""
-        return self.outlook.devices(request, self.rows)
+    def device_shares(self, request: PodRequest) -> IntArray:
+        """Return what is free of the GPU that a pod with a share would get, in thousandths."""
+        return self.outlook.device_shares(request, self.rows)
 
     def sharable(self, demand: Demand) -> BoolArray:
         """Return whether some GPU that the demand takes has its share free."""
-        share = self.share
+        most = self.largest
         if demand.models or demand.memory_mib:
-            share = np.where(self.outlook.allowed(demand)[self.hardware], share, 0)
-        most: IntArray = share.max(axis=1)
+            allowed = self.outlook.allowed(demand)[self.hardware]
+            most = np.where(allowed, self.share, 0).max(axis=1)
         fits: BoolArray = most >= demand.share_milli
         return fits
 
@@ -243,8 +253,7 @@ class View:
         if not demand.shares:
             return self._look_up(demand, Field.LOSS)
         one = msgspec.structs.replace(demand, share_milli=WHOLE_GPU_MILLI)
-        device = self.share[np.arange(len(self)), self.devices(request)]
-        idle = device == WHOLE_GPU_MILLI
+        idle = self.device_shares(request) == WHOLE_GPU_MILLI
         loss: FloatArray = np.where(idle, self._look_up(one, Field.LOSS), 0.0)
         return loss
 

@@ -32,7 +32,7 @@ class Balance:
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return minus the cost; nothing where the node's CPU is not known."""
         demand = request.demand
-        idle = view.share.sum(axis=1)
+        idle = view.idle
         gpu_capacity = view.gpus * WHOLE_GPU_MILLI
         cpu = free_parts(view.cpu - request.asks.cpu_milli, view.cpu_capacity)
         after = np.maximum(free_parts(idle - demand.gpu_milli, gpu_capacity) - cpu, 0)

@@ -27,6 +27,6 @@ def left_on_device(view: View, request: PodRequest) -> FloatArray:
     demand = request.demand
     if not demand.shares:
         return np.zeros(len(view))
-    free = view.share[np.arange(len(view)), view.devices(request)]
+    free = view.device_shares(request)
     left: FloatArray = np.maximum(free - demand.share_milli, 0) / WHOLE_GPU_MILLI
     return left

@@ -16,7 +16,7 @@ class Packing:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return the share; 0 for nodes of unknown topology."""
-        left = np.maximum(view.share.sum(axis=1) - request.demand.gpu_milli, 0)
+        left = np.maximum(view.idle - request.demand.gpu_milli, 0)
         whole = np.maximum(view.healthy, 1) * WHOLE_GPU_MILLI
         share: FloatArray = np.where(view.annotated, 1 - left / whole, 0.0)
         return share

@@ -16,6 +16,6 @@ class Spreading:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return the share; 0 for nodes of unknown topology."""
-        left = np.maximum(view.share.sum(axis=1) - request.demand.gpu_milli, 0)
+        left = np.maximum(view.idle - request.demand.gpu_milli, 0)
         share: FloatArray = left / (np.maximum(view.healthy, 1) * WHOLE_GPU_MILLI)
         return share

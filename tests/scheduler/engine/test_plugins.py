@@ -211,3 +211,30 @@ def test_loads_are_taken_whole() -> None:
     assert raw(state, "load", request(1))[0] == 0.25
     state.columns.put_loads({})
     assert np.isnan(state.view(["a"]).load[0])
+
+
+@pytest.mark.parametrize("models", [(), ("T4",)])
+def test_rows_that_are_alike_are_worked_out_once_and_come_out_the_same(
+    models: tuple[str, ...],
+) -> None:
+    """On 700 nodes of few states the gain of each is that of the row looked at alone."""
+    dice = np.random.default_rng(2)
+    workload = {PodClass(1000, 1, 500): 1.0, PodClass(3000, 1, 1000): 2.0, PodClass(9, 4, 1000): 1}
+    state = ClusterState(DEFAULT_MIX, workload=GivenWorkload(workload))
+    names = [f"n{number}" for number in range(700)]
+    for name in names:
+        node = facts(pcie(4, model=str(dice.choice(["T4", "A10"]))))
+        used = tuple(dice.choice([0, 250, 750, 1000], size=4).tolist())
+        state.put(name, msgspec.structs.replace(node, used=used))
+        cpu = int(dice.choice([0, 3500, 6500]))
+        state.put_room(name, Room(Amounts(8000, 1024, 110), Amounts(cpu)))
+    wanted = msgspec.structs.replace(share(250, models=models), asks=Amounts(1000))
+    rows = np.arange(len(names))
+    gains = state.outlook.gains(wanted, rows)
+    shares = state.outlook.device_shares(wanted, rows)
+    for row in rows.tolist():
+        alone = state.outlook.gains_by_device(wanted, row)
+        assert gains[row] == alone.max()
+        if alone.max() > -np.inf:
+            best = state.columns.share[row][alone == alone.max()]
+            assert shares[row] == best.min()
