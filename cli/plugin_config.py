@@ -47,7 +47,7 @@ def _source(choice: Choice, settings: PluginSettings) -> TextSource | None:
         return None if choice.file is None else OneFile(choice.file)
     return Folder(
         choice.folder,
-        NodeLabel(settings.kubeconfig, settings.node_name),
+        NodeLabel(settings.kubeconfig, settings.node_name, period=settings.config_label_seconds),
         default=choice.default,
         fallbacks=_fallbacks(choice.fallbacks),
     )

@@ -87,7 +87,7 @@ class HealthRecord:
     """The open causes of all devices. Times are seconds of one clock, given by the caller."""
 
     def __init__(self, hold: float) -> None:
-        self._hold = hold
+        self.base_hold = hold
         self._notes: dict[str, dict[str, Cause]] = {}
         self._causes: dict[str, dict[str, Cause]] = {}
         self._passing_since: dict[str, float] = {}
@@ -133,7 +133,7 @@ class HealthRecord:
 
     def _forget_notes(self, uuid: str, now: float) -> None:
         notes = self._notes.get(uuid, {})
-        left = {key: note for key, note in notes.items() if now - note.since < self._hold}
+        left = {key: note for key, note in notes.items() if now - note.since < self.base_hold}
         if left:
             self._notes[uuid] = left
         else:
@@ -162,7 +162,7 @@ class HealthRecord:
     def hold(self, uuid: str) -> float:
         """Return how many seconds of passed probes this GPU must show."""
         again = max(0, self._times_failed.get(uuid, 0) - 1)
-        return min(LONGEST_HOLD, self._hold * 2.0 ** min(again, 20))
+        return min(LONGEST_HOLD, self.base_hold * 2.0 ** min(again, 20))
 
     def unhealthy(self) -> dict[str, str]:
         """Map each unhealthy device to its reason; of several causes the one seen first."""

@@ -50,6 +50,7 @@ from deviceplugin.readback import ReadBack
 from deviceplugin.recent import Recent
 from deviceplugin.settings import PluginSettings
 from deviceplugin.stock import Stock, Store
+from deviceplugin.xids import Response
 from runtime import logs
 from runtime.errors import AccessError, KubeError, SettingsError
 from runtime.kube import KubeClient, connect
@@ -192,6 +193,7 @@ class Plugin:
             patience=settings.nvml_patience_seconds,
             stopping=workers.stopping,
         )
+        responses, hold_seconds = self._health_rules(first)
         self.monitor = Monitor(
             open_nvml=self._open_nvml,
             close_nvml=self._close_nvml,
@@ -201,10 +203,10 @@ class Plugin:
             board=self.board,
             metrics=self.metrics,
             stopping=workers.stopping,
-            hold_seconds=first.health.hold_seconds or settings.recovery_hold_seconds,
+            hold_seconds=hold_seconds,
             probe_seconds=settings.probe_seconds,
             reinit_seconds=settings.reinit_seconds,
-            xid_responses=settings.xid_responses | xid_responses(first.health),
+            xid_responses=responses,
             condition_responses=settings.condition_responses,
             pulse=self.pulse,
             recent=self.recent,
@@ -299,7 +301,13 @@ class Plugin:
     def _take_config(self, config: Config) -> None:
         if config.flags.kubelet_socket != self._kubelet_socket:
             _log.warning("another kubelet socket is used only after a restart")
+        self.monitor.follow(*self._health_rules(config))
         self.store.take_config(config)
+
+    def _health_rules(self, config: Config) -> tuple[dict[int, Response], float]:
+        settings, health = self._settings, config.health
+        responses = settings.xid_responses | xid_responses(health)
+        return responses, health.hold_seconds or settings.recovery_hold_seconds
 
     def _make_endpoint(self, resource: str) -> Endpoint:
         settings = self._settings

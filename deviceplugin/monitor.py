@@ -112,6 +112,11 @@ class Monitor:
         self._mig: dict[str, tuple[MigDevice, ...]] = {}
         self.problem = "NVML has not been read yet"
 
+    def follow(self, xid_responses: Mapping[int, Response], hold_seconds: float) -> None:
+        """Take other rules for what happens from now on; from any thread."""
+        self._xid_responses = dict(xid_responses)
+        self._record.base_hold = hold_seconds
+
     def adopt(self, unhealthy: Mapping[str, str]) -> None:
         """Take over what an earlier process found unhealthy; before `run`.
 

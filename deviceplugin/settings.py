@@ -28,7 +28,8 @@ class PluginSettings(BaseModel):
     `sysfs_root`, `proc_root` and `dev_root` say where the host's /sys, /proc and the folder of its
     /dev are seen by this process; `cdi_dir` is where container runtimes look for CDI files.
 
-    `config_poll_seconds` is how often the configuration's content is looked at.
+    `config_poll_seconds` is how often the configuration's content is looked at,
+    `config_label_seconds` how often the API server is asked which one the Node's label names.
     `socket_poll_seconds` is how often the sockets are looked at. `pod_resources_seconds` is the
     patience with PodResources, `admission_seconds` with everything that is asked during one
     admission. `read_back_seconds` is the longest time between two readings of what pods really
@@ -67,6 +68,7 @@ class PluginSettings(BaseModel):
     publish_seconds: Seconds = 0.5
     verify_seconds: Seconds = 60.0
     config_poll_seconds: Seconds = 1.0
+    config_label_seconds: Seconds = 5.0
     probe_seconds: Seconds = 10.0
     recovery_hold_seconds: Seconds = 60.0
     reinit_seconds: Seconds = 10.0

@@ -39,7 +39,7 @@ def check_config(sources: Sources, env: Mapping[str, str], flags: Iterable[Given
     version = sources.values.get("version", VERSION)
     if version != VERSION:
         # Keys of another version may mean anything: no more is said of them.
-        if version in {None, ""}:
+        if version is None or version == "":
             sources.values["version"] = VERSION
         else:
             sources.blame(("version",), f"version {version!r} is not known, {VERSION} is")

@@ -14,8 +14,6 @@ from runtime.errors import AccessError, KubeError, SettingsError
 from runtime.kube import KubeClient, connect
 from runtime.objects import Node
 
-PERIOD: Final = 5.0
-"""Seconds between two questions; a GET of one object from every node is what it costs."""
 TIMEOUT: Final = 3.0
 
 
@@ -31,7 +29,7 @@ class NodeLabel:
         kubeconfig: str | None,
         node_name: str,
         *,
-        period: float = PERIOD,
+        period: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kubeconfig = kubeconfig

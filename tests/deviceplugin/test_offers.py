@@ -16,6 +16,8 @@ GPU = "nvidia.com/gpu"
 SMALL = "nvidia.com/mig-1g.5gb"
 MIDDLE = "nvidia.com/mig-2g.10gb"
 
+RELOADED = 'gputopo_plugin_config_reloads_total{result="ok"}'
+
 Start = Callable[..., World]
 
 
@@ -228,3 +230,17 @@ def test_without_kubelet_socket_nothing_is_registered(start: Start) -> None:
     wait_until(lambda: list(plugins.glob("gputopo-*.sock")), what="the plugin's socket")
     wait_until(lambda: world.probe("readyz") is None, what="readiness")
     assert world.kubelet.journal.entries("registered") == ()
+
+
+def test_what_an_xid_does_is_followed(start: Start) -> None:
+    """A new content of the health section counts from the next event on."""
+    world = start("health: {xids: {94: ignore}}")
+    wait_for(world, GPU, 8)
+    world.mock.inject("xid", gpu=2, xid=94)
+    ignored = 'gputopo_plugin_health_events_total{kind="xid",response="ignore"}'
+    wait_until(lambda: world.metric(ignored) == 1, what="the event")
+    assert world.allocatable() == "8"
+    world.config.write_text("health: {holdSeconds: 600}")
+    wait_until(lambda: world.metric(RELOADED) == 1, what="the reload")
+    world.mock.inject("xid", gpu=2, xid=94)
+    wait_for(world, GPU, 7)
