@@ -20,7 +20,7 @@ from deviceplugin.errors import (
     UnhealthyDeviceError,
     UnknownDeviceError,
 )
-from deviceplugin.resources.devices import Device, Resource, uuid_of
+from deviceplugin.resources.devices import CORDONED, Device, Resource, uuid_of
 from topology.gpuset import EMPTY, GpuSet, positions, size
 from topology.model import NodeTopology
 
@@ -230,7 +230,8 @@ def check_devices(
         device = resource.by_id.get(one)
         if device is None:
             raise UnknownDeviceError(one)
-        if device.problem:
+        # kubelet may give a cordoned one just before it hears of it: no reason to fail a pod.
+        if device.problem and device.problem != CORDONED:
             raise UnhealthyDeviceError(one)
         holder = taken.by(device)
         if holder is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+import msgspec
 import structlog
 
 from deviceplugin.holdings import Holdings, Reading
@@ -14,7 +15,7 @@ from deviceplugin.stock import Stock
 from runtime.objects import Pod
 from topology.errors import WireError
 from topology.model import NodeTopology
-from topology.wire import NodeState, encode_topology
+from topology.wire import DeviceCondition, NodeState, encode_topology
 
 _log = structlog.get_logger("deviceplugin.books")
 
@@ -23,7 +24,7 @@ class Books:
     """Composes topology and state, and counts each pod once by whether it got its promised set.
 
     One thread uses it. `reading` is None until kubelet has answered once: an empty state would
-    tell the scheduler that every GPU is free.
+    tell the scheduler that every GPU is free. `conditions` is what is said of each device.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Books:
         reading: Callable[[], Reading | None],
         pods: Callable[[], Mapping[str, Pod]],
         metrics: Metrics,
+        conditions: Callable[[], dict[str, DeviceCondition]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stock = stock
         self._reading = reading
         self._pods = pods
         self._metrics = metrics
+        self._conditions = conditions
         self._clock = clock
         self._held: dict[str, Held] = {}
         self._judged: set[str] = set()
@@ -62,7 +65,8 @@ class Books:
         self._judge(holdings, pods)
         self._held = carry_over(self._held, holdings, pods, self._clock())
         believed = Holdings({key: held.pod for key, held in self._held.items()})
-        return compose_state(stock, believed, pods)
+        state = compose_state(stock, believed, pods)
+        return msgspec.structs.replace(state, conditions=self._conditions())
 
     def _judge(self, holdings: Holdings, pods: Mapping[str, Pod]) -> None:
         verdicts = judge_realised(holdings, pods)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from deviceplugin.nvml_interface import MigDevice
-from topology.gpuset import EMPTY, GpuSet, gpuset
-from topology.model import NodeTopology
+from deviceplugin.resources.devices import uuid_of
+from topology.gpuset import GpuSet, gpuset
+from topology.model import Gpu, NodeTopology
 
+Cordoned = dict[str, frozenset[str]]
 NO_GPUS = NodeTopology(gpus=(), nvlinks=(), switch=(), pcie=())
 
 
@@ -20,24 +22,55 @@ class Inventory(msgspec.Struct, frozen=True):
     `unhealthy` maps the uuid of each failed GPU to the reason, and that of each failed MIG device.
     `mig` has the uuid of each GPU in MIG mode, with its MIG devices: () if it is not cut.
     `degraded` maps the uuid of each that works with a flaw to what it is. `cordoned` has the uuid
-    of each GPU that is to get no new pod, and whether a live pod still holds it.
+    of each GPU that is to get no new pod, with the ids of its devices that live pods still hold.
     """
 
     topology: NodeTopology = NO_GPUS
     unhealthy: dict[str, str] = {}
     mig: dict[str, tuple[MigDevice, ...]] = {}
     degraded: dict[str, str] = {}
-    cordoned: dict[str, bool] = {}
+    cordoned: Cordoned = {}
 
     def failed(self) -> GpuSet:
-        """Return the failed GPUs as a set."""
-        if not self.unhealthy:
-            return EMPTY
+        """Return what must not be given out: failed GPUs, and cordoned ones that are free."""
         return gpuset(
             position
             for position, gpu in enumerate(self.topology.gpus)
-            if gpu.uuid in self.unhealthy
+            if gpu.uuid in self.unhealthy or not self.cordoned.get(gpu.uuid, True)
         )
+
+
+class Cordon(msgspec.Struct, frozen=True):
+    """Which GPUs are to get no new pod, in the operator's words, and what live pods hold."""
+
+    words: tuple[str, ...] = ()
+    held: frozenset[str] = frozenset()
+
+    def resolve(self, topology: NodeTopology, mig: Mapping[str, tuple[MigDevice, ...]]) -> Cordoned:
+        """Return the GPUs that are meant, with the devices of each that are held."""
+        return {
+            gpu.uuid: self._held_of(gpu.uuid, mig)
+            for gpu in topology.gpus
+            if any(_means(word, gpu) for word in self.words)
+        }
+
+    def _held_of(self, uuid: str, mig: Mapping[str, tuple[MigDevice, ...]]) -> frozenset[str]:
+        parts = {uuid, *(one.uuid for one in mig.get(uuid, ()))}
+        return frozenset(one for one in self.held if uuid_of(one) in parts)
+
+    def unknown(self, topology: NodeTopology) -> tuple[str, ...]:
+        """Return the words that mean no GPU of the node."""
+        return tuple(
+            word for word in self.words if not any(_means(word, gpu) for gpu in topology.gpus)
+        )
+
+
+def _means(word: str, gpu: Gpu) -> bool:
+    if word == "all":
+        return True
+    if word.isdecimal():
+        return int(word) == gpu.index
+    return word == gpu.uuid or word.lower() in {gpu.pci, gpu.pci.removeprefix("0000:")}
 
 
 class Board:
@@ -50,7 +83,7 @@ class Board:
     def __init__(self) -> None:
         self._posted = Inventory()
         self._silence: tuple[str, str | None] | None = None
-        self._cordoned: dict[str, bool] = {}
+        self._cordon = Cordon()
         self._inventory = Inventory()
         self._lock = threading.Lock()
         self._telling = threading.RLock()
@@ -77,10 +110,10 @@ class Board:
             self._silence = None if reason is None else (reason, uuid)
             return self._renew()
 
-    def cordon(self, cordoned: dict[str, bool]) -> bool:
-        """Take GPUs out of service; the value says whether a live pod still holds it."""
+    def cordon(self, cordon: Cordon) -> bool:
+        """Take GPUs out of service."""
         with self._telling:
-            self._cordoned = dict(cordoned)
+            self._cordon = cordon
             return self._renew()
 
     def _renew(self) -> bool:
@@ -103,5 +136,5 @@ class Board:
             for one in known:
                 if uuid in (None, one):
                     unhealthy.setdefault(one, reason)
-        cordoned = {uuid: held for uuid, held in self._cordoned.items() if uuid in known}
+        cordoned = self._cordon.resolve(posted.topology, posted.mig)
         return msgspec.structs.replace(posted, unhealthy=unhealthy, cordoned=cordoned)

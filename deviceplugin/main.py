@@ -4,6 +4,8 @@
 |---|---|
 | monitor | NVML: discovery, events, probes; posts to the board |
 | watchdog | whether the monitor still moves |
+| node | watch of the own Node, for GPUs that are cordoned |
+| events | Events of the own Node |
 | registrar:RESOURCE | sockets and registration with kubelet, one for each resource |
 | config | follows the configuration |
 | rpc-0..7 | kubelet's calls |
@@ -37,17 +39,15 @@ from deviceplugin.edits.answer import CDI_STRATEGIES
 from deviceplugin.edits.nodes import read_facts
 from deviceplugin.endpoints import Endpoint, Endpoints, Place
 from deviceplugin.errors import NvmlError
-from deviceplugin.holdings import PodResources
+from deviceplugin.guard import Guard
+from deviceplugin.holdings import Holdings, PodResources
 from deviceplugin.inventory import Board
 from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
-from deviceplugin.monitor import Monitor
 from deviceplugin.nvml_interface import Nvml
 from deviceplugin.pods import PODS_PATH, PodCache, PodGetter, own_node_query
 from deviceplugin.publisher import Publisher, read_state
-from deviceplugin.pulse import Pulse, Watchdog
 from deviceplugin.readback import ReadBack
-from deviceplugin.recent import Recent
 from deviceplugin.settings import PluginSettings
 from deviceplugin.stock import Stock, Store
 from deviceplugin.xids import Response
@@ -136,7 +136,7 @@ class Plugin:
         self._kubelet_socket = first.flags.kubelet_socket
         self.metrics = Metrics()
         self.board = Board()
-        self.pods = PodCache(on_change=self._hear_server, on_end=self._wake_read_back)
+        self.pods = PodCache(on_change=self._hear_server, on_end=self._end_pod)
         self.reflector: Reflector[Pod] = Reflector(
             client,
             PODS_PATH,
@@ -153,7 +153,7 @@ class Plugin:
             self.pod_resources,
             self.metrics,
             timeout=settings.pod_resources_seconds,
-            on_reading=self._wake_publisher,
+            on_reading=self._hear_kubelet,
         )
         self.store = Store(
             first,
@@ -170,11 +170,30 @@ class Plugin:
             period=settings.read_back_seconds,
             quiet=settings.read_back_quiet_seconds,
         )
+        responses, hold_seconds = self._health_rules(first)
+        self.guard = Guard(
+            settings,
+            client=client,
+            board=self.board,
+            metrics=self.metrics,
+            stopping=workers.stopping,
+            open_nvml=self._open_nvml,
+            close_nvml=self._close_nvml,
+            discover=lambda nvml: discover(
+                nvml, Path(settings.sysfs_root), Path(settings.proc_root)
+            ),
+            warm=choosers.warm,
+            holdings=self._holdings,
+            pods=self.pods.read,
+            hold_seconds=hold_seconds,
+            xid_responses=responses,
+        )
         books = Books(
             stock=self.store.read,
             reading=lambda: self.ledger.last,
             pods=self.pods.read,
             metrics=self.metrics,
+            conditions=self.guard.conditions.read,
         )
         self.publisher = Publisher(
             client=client,
@@ -184,33 +203,6 @@ class Plugin:
             metrics=self.metrics,
             interval=settings.publish_seconds,
             verify_seconds=settings.verify_seconds,
-        )
-        self.pulse = Pulse()
-        self.recent = Recent()
-        self.watchdog = Watchdog(
-            self.pulse,
-            self.board,
-            patience=settings.nvml_patience_seconds,
-            stopping=workers.stopping,
-        )
-        responses, hold_seconds = self._health_rules(first)
-        self.monitor = Monitor(
-            open_nvml=self._open_nvml,
-            close_nvml=self._close_nvml,
-            discover=lambda nvml: discover(
-                nvml, Path(settings.sysfs_root), Path(settings.proc_root)
-            ),
-            board=self.board,
-            metrics=self.metrics,
-            stopping=workers.stopping,
-            hold_seconds=hold_seconds,
-            probe_seconds=settings.probe_seconds,
-            reinit_seconds=settings.reinit_seconds,
-            xid_responses=responses,
-            condition_responses=settings.condition_responses,
-            pulse=self.pulse,
-            recent=self.recent,
-            warm=choosers.warm,
         )
         self.cdi_files = CdiFiles(Path(settings.cdi_dir))
         self.config_watch = ConfigWatch(
@@ -238,8 +230,7 @@ class Plugin:
         start("pods", self.reflector.run, self.reflector.stop)
         start("publisher", self.publisher.run, self.publisher.stop)
         start("read-back", self.read_back.run, self.read_back.stop)
-        start("monitor", self.monitor.run)
-        start("watchdog", self.watchdog.run)
+        self.guard.start(self._workers)
         start("config", self.config_watch.run, self.config_watch.stop)
 
     def close(self) -> None:
@@ -256,18 +247,23 @@ class Plugin:
         except KubeError as error:
             _log.warning("the state before is not known", problem=str(error))
             return
-        if state is not None and state.unhealthy:
-            _log.info("GPUs were unhealthy before", unhealthy=state.unhealthy)
-            self.monitor.adopt(state.unhealthy)
+        if state is not None:
+            self.guard.remember(state)
 
     # The collaborators know each other in circles; these are the threads' door bells.
-    def _wake_publisher(self) -> None:
+    def _hear_kubelet(self) -> None:
+        self.guard.cordon.refresh()
         self.publisher.wake()
+
+    def _holdings(self) -> Holdings | None:
+        reading = self.ledger.last
+        return None if reading is None else reading.everything()
 
     def _hear_server(self) -> None:
         self.publisher.server_answers()
 
-    def _wake_read_back(self) -> None:
+    def _end_pod(self) -> None:
+        self.guard.cordon.refresh()
         self.read_back.wake()
 
     def _tell(self, stock: Stock) -> None:
@@ -301,7 +297,7 @@ class Plugin:
     def _take_config(self, config: Config) -> None:
         if config.flags.kubelet_socket != self._kubelet_socket:
             _log.warning("another kubelet socket is used only after a restart")
-        self.monitor.follow(*self._health_rules(config))
+        self.guard.monitor.follow(*self._health_rules(config))
         self.store.take_config(config)
 
     def _health_rules(self, config: Config) -> tuple[dict[int, Response], float]:
@@ -364,12 +360,12 @@ class Plugin:
 
     def _is_healthy(self) -> str | None:
         problems = (endpoint.problem() for endpoint in self.endpoints.all())
-        return next((problem for problem in problems if problem), self.watchdog.problem)
+        return next((problem for problem in problems if problem), self.guard.watchdog.problem)
 
     def _is_ready(self) -> str | None:
         stock = self.store.read()
         if not stock.inventory.topology.gpus:
-            return f"no GPUs: {self.monitor.problem}"
+            return f"no GPUs: {self.guard.monitor.problem}"
         endpoints = self.endpoints.all()
         if not any(endpoint.devices for endpoint in endpoints):
             return f"nothing to offer: {stock.problem or 'the configuration leaves no device'}"

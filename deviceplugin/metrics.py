@@ -132,6 +132,12 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self.events = Counter(
+            "gputopo_plugin_events",
+            "Events of the Node: ok, failed, dropped (too many at once, or no right to write).",
+            ["result"],
+            registry=self.registry,
+        )
         self.writes = Counter(
             "gputopo_plugin_api_writes",
             "Patches of the own Node's annotations.",
@@ -170,5 +176,7 @@ class Metrics:
             self.config_reloads.labels(result)
             for cause in Cause:
                 self.registrations.labels(str(cause), result)
+        for result in (*_RESULTS, "dropped"):
+            self.events.labels(result)
         for stage in ("init", "wait", "probe", "discovery"):
             self.nvml_errors.labels(stage)

@@ -10,6 +10,7 @@ leave it. Matrices are written once above the diagonal: NVLinks as numbers, leve
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from topology.model import Clique, Gpu, LevelMatrix, Nic, NodeTopology
 
 TOPOLOGY_KEY: Final = "gputopo.dev/topology"
 STATE_KEY: Final = "gputopo.dev/state"
+CORDON_KEY: Final = "gputopo.dev/cordon"
 ASSIGNMENT_KEY: Final = "gputopo.dev/gpus"
 PROFILE_KEY: Final = "gputopo.dev/profile"
 MIN_LINK_KEY: Final = "gputopo.dev/min-link"
@@ -47,6 +49,25 @@ _LETTER: Final = {
 _LEVEL: Final = {letter: level for level, letter in _LETTER.items()}
 
 
+class DeviceStatus(StrEnum):
+    """What a device is that is not simply well."""
+
+    UNHEALTHY = "unhealthy"
+    CORDONED = "cordoned"
+    DEGRADED = "degraded"
+
+
+class DeviceCondition(msgspec.Struct, frozen=True):
+    """How a device is, why, and since when (RFC 3339).
+
+    `status` is a DeviceStatus, or a word that only a newer writer knows.
+    """
+
+    status: str
+    why: str = ""
+    since: str = ""
+
+
 class NodeState(msgspec.Struct, frozen=True):
     """What the node's plugin knows to be true now.
 
@@ -54,7 +75,8 @@ class NodeState(msgspec.Struct, frozen=True):
     maps a pod (its UID, or ``namespace/name`` where the UID is unknown) to the uuids that kubelet
     really gave it. `resources` names what the plugin advertises. `withheld` maps the uuid of each
     GPU that is well and is not offered as a whole (it is shared, cut into MIG instances, or
-    excluded) to the reason. `generation` grows with each change.
+    excluded) to the reason. `conditions` tells people of each GPU and MIG device that is not
+    simply well; the scheduler goes by the other fields. `generation` grows with each change.
     """
 
     generation: int
@@ -62,6 +84,7 @@ class NodeState(msgspec.Struct, frozen=True):
     unhealthy: dict[str, str] = {}
     allocations: dict[str, tuple[str, ...]] = {}
     withheld: dict[str, str] = {}
+    conditions: dict[str, DeviceCondition] = {}
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -131,6 +154,7 @@ class _State(msgspec.Struct, omit_defaults=True):
     unhealthy: dict[_Name, str] = {}
     allocations: dict[_Name, tuple[_Name, ...]] = {}
     withheld: dict[_Name, str] = {}
+    conditions: dict[_Name, DeviceCondition] = {}
 
 
 class _Assignment(msgspec.Struct, omit_defaults=True):
@@ -239,6 +263,7 @@ def encode_state(state: NodeState) -> str:
             unhealthy=state.unhealthy,
             allocations=state.allocations,
             withheld=state.withheld,
+            conditions=state.conditions,
         ),
     )
 
@@ -253,6 +278,7 @@ def decode_state(text: str | bytes) -> NodeState:
         unhealthy=dict(wire.unhealthy),
         allocations=dict(wire.allocations),
         withheld=dict(wire.withheld),
+        conditions=dict(wire.conditions),
     )
 
 

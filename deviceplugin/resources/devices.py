@@ -13,6 +13,10 @@ SEPARATOR: Final = "::"
 """Stands between a uuid and the number of a replica in a device's id."""
 
 
+CORDONED: Final = "cordoned"
+"""The problem of a device that is well and must get no new pod."""
+
+
 class Sharing(StrEnum):
     """How several containers use one device."""
 

@@ -12,7 +12,7 @@ import msgspec
 
 from deviceplugin.config.model import Config, MigStrategy, Rule, Selection
 from deviceplugin.inventory import Inventory
-from deviceplugin.resources.devices import Device, Resource, Sharing, by_index
+from deviceplugin.resources.devices import CORDONED, Device, Resource, Sharing, by_index
 from deviceplugin.resources.mig import check_single, offered_alone
 from deviceplugin.resources.names import DOMAIN, matches, normalise_mig_name
 from deviceplugin.resources.replicas import share
@@ -41,6 +41,8 @@ def divide(config: Config, inventory: Inventory, main: str) -> Division:
         for name, devices in offered.items()
     }
     resources = share(resources, config.sharing, inventory.topology, problems)
+    if inventory.cordoned:
+        resources = {name: _cordon(one, inventory) for name, one in resources.items()}
     whole = {
         device.gpu
         for device in resources[main].devices
@@ -55,9 +57,26 @@ def divide(config: Config, inventory: Inventory, main: str) -> Division:
         withheld={
             gpu.uuid: _why_withheld(gpu, config, inventory, resources)
             for gpu in inventory.topology.gpus
-            if gpu.uuid not in whole
+            if gpu.uuid not in whole or gpu.uuid in inventory.cordoned
         },
         problems=tuple(problems),
+    )
+
+
+def _cordon(resource: Resource, inventory: Inventory) -> Resource:
+    """Close the devices of cordoned GPUs that are free.
+
+    One that a pod holds stays open: kubelet would show its pod as one on a sick device.
+    """
+    held = inventory.cordoned
+    return msgspec.structs.replace(
+        resource,
+        devices=tuple(
+            msgspec.structs.replace(device, problem=CORDONED)
+            if device.gpu in held and not device.problem and device.id not in held[device.gpu]
+            else device
+            for device in resource.devices
+        ),
     )
 
 
@@ -147,6 +166,8 @@ def _first_match(rules: Iterable[Rule], text: str) -> str | None:
 def _why_withheld(
     gpu: Gpu, config: Config, inventory: Inventory, resources: dict[str, Resource]
 ) -> str:
+    if gpu.uuid in inventory.cordoned:
+        return CORDONED
     if not is_selected(gpu, config.gpus):
         return "excluded by the configuration"
     names = sorted(

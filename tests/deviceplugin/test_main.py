@@ -42,7 +42,8 @@ from topology.wire import (
 class World:
     """A node: API server, kubelet, a machine behind pynvml, and the plugin in a thread.
 
-    `config` is the text of a configuration file that the plugin follows, None for none.
+    `config` is the text of a configuration file that the plugin follows, None for none. `options`
+    are further settings.
     """
 
     def __init__(self, machine_name: str = "dgx1-v100", config: str | None = None) -> None:
@@ -63,6 +64,7 @@ class World:
         if config is not None:
             self.config.write_text(config)
         self.port = free_port()
+        self.options: dict[str, float] = {}
         self.codes: list[int] = []
         self._stop = threading.Event()
         self._thread = threading.Thread()
@@ -93,6 +95,7 @@ class World:
             reinit_seconds=0.2,
             publish_seconds=0.05,
             read_back_seconds=0.5,
+            **self.options,
         )
         reader = ConfigReader(OneFile(self.config)) if self.config.exists() else None
         self._stop = threading.Event()
