@@ -199,7 +199,9 @@ class Desk:
         if who.asking is None:
             return Wanted(None, who.drift, all_strict(who.candidates, pods))
         names = {
-            name for device in resource.devices for name in (device.id, device.uuid, device.gpu)
+            name
+            for device in resource.devices
+            for name in (device.id, device.uuid, device.gpu, device.alias)
         }
         return read_wanted(who.asking, names)
 

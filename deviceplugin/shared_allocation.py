@@ -154,11 +154,11 @@ def _take_wanted(basket: _Basket, request: Request, wanted: Wanted) -> Drift | N
         drift = Drift.WRONG_SIZE
     insisted = list(basket.taken.values())
     for name in wanted.uuids:
-        match = next((device for device in insisted if _is_called(device, name)), None)
+        match = next((device for device in insisted if device.is_called(name)), None)
         if match is not None:
             insisted.remove(match)
             continue
-        named = [device for device in basket.candidates() if _is_called(device, name)]
+        named = [device for device in basket.candidates() if device.is_called(name)]
         well = [device for device in named if not device.problem]
         if not well:
             drift = drift or (Drift.UNHEALTHY if named else Drift.NOT_OFFERED)
@@ -167,10 +167,6 @@ def _take_wanted(basket: _Basket, request: Request, wanted: Wanted) -> Drift | N
     if insisted:
         drift = drift or Drift.MUST_INCLUDE
     return drift or wanted.drift
-
-
-def _is_called(device: Device, name: str) -> bool:
-    return name in {device.id, device.uuid, device.gpu}
 
 
 def _fill(

@@ -31,7 +31,8 @@ class Device(msgspec.Struct, frozen=True):
     `id` is what kubelet calls it: the uuid of a GPU or MIG instance, with ``::<n>`` for a replica.
     `gpu` is the uuid of the physical GPU and `position` its place in the topology. `index` sorts
     devices and names them where indexes are wanted: (GPU,) or (GPU, MIG instance). `replicas` is
-    how many of the kind there are on the uuid. `problem` is "" for a healthy one.
+    how many of the kind there are on the uuid. `alias` is another uuid that people may know it by.
+    `problem` is "" for a healthy one.
     """
 
     id: str
@@ -42,12 +43,17 @@ class Device(msgspec.Struct, frozen=True):
     numa_node: int | None = None
     replica: int = 0
     replicas: int = 1
+    alias: str = ""
     problem: str = ""
 
     @property
     def name(self) -> str:
         """The index as people write it: ``3``, or ``3:1`` for a MIG instance."""
         return ":".join(map(str, self.index))
+
+    def is_called(self, name: str) -> bool:
+        """Return whether a name means this device, what it is cut from, or its GPU."""
+        return name in {self.id, self.uuid, self.gpu, self.alias}
 
 
 def by_index(device: Device) -> tuple[tuple[int, ...], int]:

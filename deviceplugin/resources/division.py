@@ -13,7 +13,7 @@ import msgspec
 from deviceplugin.config.model import Config, MigStrategy, Rule, Selection
 from deviceplugin.inventory import Inventory
 from deviceplugin.resources.devices import CORDONED, Device, Resource, Sharing, by_index
-from deviceplugin.resources.mig import check_single, offered_alone
+from deviceplugin.resources.mig import check_single, legacy_uuid, offered_alone
 from deviceplugin.resources.names import DOMAIN, matches, normalise_mig_name
 from deviceplugin.resources.replicas import share
 from topology.model import Gpu
@@ -140,6 +140,7 @@ def _name_devices(
                     position=position,
                     index=(gpu.index, one.index),
                     numa_node=gpu.numa_node,
+                    alias=legacy_uuid(gpu.uuid, one),
                     problem=inventory.unhealthy.get(one.uuid)
                     or inventory.unhealthy.get(gpu.uuid, ""),
                 )

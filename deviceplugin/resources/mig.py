@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-from deviceplugin.resources.names import LEGACY_MIG_UUID
-
-if TYPE_CHECKING:
-    from deviceplugin.nvml_interface import MigDevice
+from deviceplugin.nvml_interface import MigDevice
 
 
 def check_single(gpus: Iterable[str], mig: Mapping[str, tuple[MigDevice, ...]]) -> str:
@@ -37,14 +33,14 @@ def offered_alone(instance: MigDevice) -> bool:
     return instance.compute_slices == instance.gpu_slices
 
 
-def split_legacy(uuid: str) -> tuple[str, int, int] | None:
-    """Return GPU, GPU instance and compute instance of a MIG uuid from before driver 470.
+def legacy_uuid(gpu: str, instance: MigDevice) -> str:
+    """Return what drivers before 470 called an instance; configurations may still do.
 
-    >>> split_legacy("MIG-GPU-0-0-0-0-a/1/0")
-    ('GPU-0-0-0-0-a', 1, 0)
+    >>> from deviceplugin.nvml_interface import MigDevice
+    >>> legacy_uuid("GPU-1", MigDevice("MIG-2", 0, 7, 3, "1g.5gb"))
+    'MIG-GPU-1/7/3'
     """
-    found = LEGACY_MIG_UUID.fullmatch(uuid)
-    return None if found is None else (found[1], int(found[2]), int(found[3]))
+    return f"MIG-{gpu}/{instance.gpu_instance}/{instance.compute_instance}"
 
 
 def _kind(one: MigDevice) -> tuple[object, ...]:

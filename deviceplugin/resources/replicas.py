@@ -78,7 +78,9 @@ def _pick(rule: Replication, devices: Mapping[str, Device]) -> list[Device]:
         return free
     if isinstance(rule.devices, int):
         return free[: rule.devices]
-    return [device for device in free if {device.name, device.uuid} & set(rule.devices)]
+    return [
+        device for device in free if {device.name, device.uuid, device.alias} & set(rule.devices)
+    ]
 
 
 def _copies(device: Device, count: int) -> list[Device]:

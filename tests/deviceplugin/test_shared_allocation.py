@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from deviceplugin.allocation import Drift, Outcome, Plan, Request, Wanted, check_devices
 from deviceplugin.choosers import Choosers
 from deviceplugin.config.model import SharedPolicy
+from deviceplugin.desk import Desk
 from deviceplugin.errors import (
     HeldDeviceError,
     RequestError,
@@ -18,11 +19,14 @@ from deviceplugin.errors import (
     StrictRefusalError,
     UnknownDeviceError,
 )
+from deviceplugin.holdings import Holdings
 from deviceplugin.inventory import Inventory
+from deviceplugin.ledger import Ledger
+from deviceplugin.metrics import Metrics
 from deviceplugin.resources.devices import Resource, uuid_of
 from deviceplugin.shared_allocation import SharedCircumstances, plan_shared
 from deviceplugin.stock import MAIN, take_stock
-from tests.deviceplugin.nodes import PAIRS, machine
+from tests.deviceplugin.nodes import PAIRS, FakePodResources, machine
 from tests.deviceplugin.resources.nodes import config_of, cut, stock
 from topology.model import NodeTopology
 
@@ -295,3 +299,22 @@ def test_distributed_levels_and_packed_fills(used: list[int], size: int) -> None
         else:
             begun = [uuid for uuid in picked if after[uuid] < 4]
             assert len(begun) <= 1
+
+
+@pytest.mark.parametrize("policy", SharedPolicy)
+def test_whole_gpus_ignore_the_sharing_policy(policy: SharedPolicy) -> None:
+    """Whatever the policy says, two whole GPUs are the linked pair that is left over."""
+    text = f"flags: {{plugin: {{sharedDevicesAllocationPolicy: {policy}}}}}"
+    one = take_stock(Inventory(machine(8, PAIRS)), config_of(text))
+    metrics = Metrics()
+    desk = Desk(
+        stock=lambda: one,
+        resource=MAIN,
+        pods=dict,
+        get_pod=lambda _key, _timeout: None,
+        ledger=Ledger(FakePodResources(Holdings()), metrics),
+        chooser_for=CHOOSERS,
+        metrics=metrics,
+    )
+    (plan,) = desk.prefer([Request(("g0", "g2", "g3", "g5"), (), 2)])
+    assert plan.uuids == ("g2", "g3")

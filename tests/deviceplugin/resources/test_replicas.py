@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from deviceplugin.inventory import Inventory
 from deviceplugin.resources.devices import Sharing
 from deviceplugin.resources.replicas import mps_clients
-from deviceplugin.stock import MAIN
-from tests.deviceplugin.resources.nodes import cut, offers, stock
+from deviceplugin.stock import MAIN, take_stock
+from tests.deviceplugin.nodes import machine
+from tests.deviceplugin.resources.nodes import config_of, cut, instance, offers, stock
 
 
 def sliced(rules: str, more: str = "") -> str:
@@ -63,6 +66,23 @@ def test_mig_instances_are_time_sliced_too() -> None:
         "gpu": [],
         "mig-1g.5gb": ["m0-0", "m0-1::0", "m0-1::1"],
     }
+
+
+@pytest.mark.parametrize("word", ["MIG-1-a-b-c-d", "MIG-GPU-0-a-b-c-d/2/0", "0:1"])
+def test_an_instance_is_known_by_either_uuid(word: str) -> None:
+    """Its own, and the one of drivers before 470, made of the GPU's and both instances' numbers."""
+    whole = machine(1)
+    gpu = msgspec.structs.replace(whole.gpus[0], uuid="GPU-0-a-b-c-d")
+    instances = tuple(instance(0, n, uuid=f"MIG-{n}-a-b-c-d") for n in range(2))
+    inventory = Inventory(msgspec.structs.replace(whole, gpus=(gpu,)), {}, {gpu.uuid: instances})
+    rule = f"{{name: mig-1g.5gb, devices: ['{word}'], replicas: 2}}"
+    text = "flags: {migStrategy: mixed}\n" + sliced(rule)
+    node = take_stock(inventory, config_of(text))
+    assert offers(node)["mig-1g.5gb"] == [
+        "MIG-0-a-b-c-d",
+        "MIG-1-a-b-c-d::0",
+        "MIG-1-a-b-c-d::1",
+    ]
 
 
 @pytest.mark.parametrize(
