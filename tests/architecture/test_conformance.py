@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from deviceplugin.config.options import OPTIONS
+
 ROOT: Final = Path(__file__).parents[2]
 TABLE: Final = ROOT / "docs" / "conformance.md"
 SENTENCES: Final = 66
@@ -46,3 +48,11 @@ def test_every_test_that_is_named_exists() -> None:
         if not (ROOT / "tests" / file).is_file() or name not in functions(ROOT / "tests" / file)
     ]
     assert missing == []
+
+
+def test_every_option_of_the_reference_is_explained() -> None:
+    """The page of the device plugin names each flag, variable and key."""
+    page = (ROOT / "docs" / "device-plugin.md").read_text()
+    for option in OPTIONS:
+        for name in (*option.flags, *option.variables, ".".join(option.key)):
+            assert f"`{name}`" in page, name
