@@ -86,6 +86,11 @@ class LoadTown:
             # Plans of the pods before would fill the nodes.
             self.town.extender.cluster.expire(float("inf"))
 
+    async def busy_pod(self, name: str, *, cpus: int) -> dict[str, Any]:
+        """Create a pod of one GPU that requests so many CPUs."""
+        wants = {"limits": {RESOURCE: "1"}, "requests": {"cpu": str(cpus)}}
+        return await self.town.pod(name, 1, containers=[{"name": "main", "resources": wants}])
+
     def report(self, node: str) -> LoadReport:
         """Return what the extender knows of a node's load."""
         told = self.load.report(node)
@@ -157,8 +162,7 @@ async def test_the_idlest_node_wins_and_follows_the_samples(loaded: LoadTown) ->
 
 async def test_pods_bound_since_the_sample_are_estimated(loaded: LoadTown) -> None:
     """The second pod sees the 48 of 96 CPUs that the first will use, though no sample does."""
-    wants = {"limits": {RESOURCE: "1"}, "requests": {"cpu": "48"}}
-    pod = await loaded.town.pod("big", 1, containers=[{"name": "main", "resources": wants}])
+    pod = await loaded.busy_pod("big", cpus=48)
     answer = await loaded.town.filter(pod, *NAMES)
     assert answer["NodeNames"] == ["n2"]
     assert await loaded.town.bind(pod, "n2") == ""
@@ -166,6 +170,22 @@ async def test_pods_bound_since_the_sample_are_estimated(loaded: LoadTown) -> No
     assert await loaded.chosen() == "n3"
     (cpu,) = loaded.report("n2").metrics
     assert (cpu.value, cpu.estimate, cpu.used) == (0.1, 0.5, 0.6)
+
+
+async def test_pods_that_come_at_once_spread(loaded: LoadTown) -> None:
+    """Between two samples the coldest node is another after each of them."""
+    loaded.says(n1=0.1, n2=0.1, n3=0.1)
+    await loaded.town.until(lambda: loaded.report("n1").load == loaded.report("n3").load == 0.1)
+    await loaded.server.stop()
+    nodes = []
+    for number in range(6):
+        pod = await loaded.busy_pod(f"b{number}", cpus=24)
+        best = (await loaded.town.filter(pod, *NAMES))["NodeNames"][0]
+        before = loaded.report(best).pods
+        assert await loaded.town.bind(pod, best) == ""
+        await loaded.town.until(lambda: loaded.report(best).pods == before + 1)  # noqa: B023 -- run at once
+        nodes.append(best)
+    assert nodes == ["n1", "n2", "n3"] * 2
 
 
 async def test_prometheus_stopped(loaded: LoadTown) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import SettingsError
 from runtime.settings import load_settings
+from scheduler.configuration import build_profiles
+from scheduler.engine.plugins import built_in
 from scheduler.load.answers import Query
 from scheduler.load.breaker import Rules
 from scheduler.load.queries import DEFAULT_QUERIES, NODE_LABELS
@@ -156,3 +159,14 @@ def test_the_docs_show_the_default_queries() -> None:
         assert query.value in text, metric
         assert query.taken in text, metric
     assert ", ".join(f"`{label}`" for label in NODE_LABELS) in text
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_docs_examples_are_settings(tmp_path: Path, number: int) -> None:
+    """As they stand: Prometheus is named, and a profile weighs load."""
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    settings = read(tmp_path, blocks[number])
+    assert settings.load is not None
+    assert settings.load.prometheus is not None
+    profiles = build_profiles(settings, built_in())
+    assert any("load" in dict(profiles[name].weights) for name in settings.profiles)
