@@ -7,10 +7,10 @@ ARGS ?=
 # Two workers on two cores; PYTEST_WORKERS=0 runs in one process, for a debugger.
 PYTEST_WORKERS ?= 2
 
-.PHONY: help install demo test e2e image lint format proto lock clean
+.PHONY: help install demo test e2e bench bench-check image lint format proto lock clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(STAMP): locks/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,6 +33,12 @@ e2e: install  ## the same on real Kubernetes components; needs root and, the fir
 
 image: install  ## the image of both daemons as an OCI archive, without a container daemon or root
 	@$(BIN)/python -m daemonset.images.gputopo $(ARGS)
+
+bench: install  ## tables of what it costs, beside peers; QUICK=1 for a short run, ARGS="plugin" for a section
+	$(BIN)/python -m tests.bench.run $(if $(QUICK),--quick) $(ARGS)
+
+bench-check: install  ## the same, and an error where a goal is missed
+	$(BIN)/python -m tests.bench.run $(if $(QUICK),--quick) --check $(ARGS)
 
 lint: install  ## formatting, lint, types, layers, docstrings, spelling
 	$(BIN)/ruff format --check .

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -20,14 +21,20 @@ from scheduler.engine.plugins import built_in
 from scheduler.engine.profiles import BUILT_IN
 from scheduler.engine.request import Amounts, PodRequest
 from scheduler.engine.workload import GivenWorkload, PodClass
+from tests.bench.rows import Row, fit_exponent, summarise
 from tests.scheduler.nodes import bridged, mesh, pcie, switched
 from tests.scheduler.worlds import facts, request
 from topology.gpuset import GpuSet
 from topology.tables import DEFAULT_MIX
 
 KINDS = (switched(8), bridged(8), mesh(4), pcie(8))
+_BARE = [facts(kind) for kind in KINDS]
 CAPACITY = Amounts(96_000, 393_216, 110)
 SHARES = (810, 470, 320, 650)
+DECISION_MS = 5.0
+EVENT_US = 20.0
+_TABLE = "A decision of the engine, 20 nodes changed since the one before"
+_GROWTH = "Growth with the number of nodes (exponent of the best fit)"
 CHANGED = 20
 """Nodes that change between two decisions."""
 
@@ -46,9 +53,8 @@ def make_workload() -> GivenWorkload:
 def make_cluster(nodes: int, dice: np.random.Generator) -> ClusterState:
     """Make a cluster of nodes with pods."""
     state = ClusterState(DEFAULT_MIX, workload=make_workload())
-    bare = [facts(kind) for kind in KINDS]
     for at in range(nodes):
-        change(state, f"node-{at:06}", bare[at % len(bare)], dice)
+        change(state, f"node-{at:06}", _BARE[at % len(_BARE)], dice)
     return state
 
 
@@ -62,6 +68,12 @@ def change(state: ClusterState, name: str, bare: NodeFacts, dice: np.random.Gene
             used[at] = SHARES[int(dice.integers(len(SHARES)))]
     state.put(name, msgspec.structs.replace(bare, occupied=GpuSet(occupied), used=tuple(used)))
     state.put_room(name, Room(CAPACITY, Amounts(int(dice.integers(90)) * 1000, 1000, 9)))
+
+
+def change_some(state: ClusterState, names: Sequence[str], dice: np.random.Generator) -> None:
+    """Put other pods on some of the nodes."""
+    for at in dice.integers(len(names), size=CHANGED).tolist():
+        change(state, names[at], _BARE[at % len(_BARE)], dice)
 
 
 def pods() -> dict[str, PodRequest]:
@@ -86,6 +98,52 @@ def measure(work: Callable[[], object], before: Callable[[], object], times: int
     return sorted(taken)
 
 
+def rows(*, quick: bool) -> Iterator[Row]:
+    """Time decisions and events on clusters of several sizes."""
+    sizes = (5_000, 50_000) if quick else (500, 5_000, 15_000, 50_000)
+    times = 20 if quick else 50
+    medians: dict[str, list[float]] = {}
+    framework, profile = built_in(), BUILT_IN["gputopo"]
+    for nodes in sizes:
+        dice = np.random.default_rng(1)
+        state = make_cluster(nodes, dice)
+        names = [f"node-{at:06}" for at in range(nodes)]
+        view = state.view(names)
+        touch = partial(change_some, state, names, dice)
+        for what, pod in pods().items():
+            decide = partial(schedule, framework, view, pod, profile, at=0.0)
+            measure(decide, touch, 1)
+            taken = measure(decide, touch, times)
+            median, spread = summarise([1000 * seconds for seconds in taken])
+            medians.setdefault(what, []).append(median)
+            yield Row(
+                table=_TABLE,
+                name=f"{nodes:,} nodes, a pod of {what}",
+                ours=median,
+                unit="ms",
+                goal=DECISION_MS if nodes == sizes[-1] else None,
+                spread=spread,
+            )
+        spot = names[nodes // 2]
+        room = partial(state.put_room, spot, Room(CAPACITY, Amounts(4000)))
+        event = measure(room, lambda: None, 1000)
+        yield Row(
+            table=_TABLE,
+            name=f"{nodes:,} nodes, an event of a node",
+            ours=1e6 * event[500],
+            unit="us",
+            goal=EVENT_US,
+        )
+    for what, taken in medians.items():
+        yield Row(
+            table=_GROWTH,
+            name=f"a decision on a pod of {what}, {sizes[0]:,} to {sizes[-1]:,} nodes",
+            ours=fit_exponent(sizes, taken),
+            unit="",
+            goal=1.1,
+        )
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,12 +153,7 @@ def main(words: Sequence[str] | None = None) -> None:
     dice = np.random.default_rng(1)
     state = make_cluster(given.nodes, dice)
     names = [f"node-{at:06}" for at in range(given.nodes)]
-    bare = [facts(kind) for kind in KINDS]
-
-    def touch() -> None:
-        for at in dice.integers(given.nodes, size=CHANGED).tolist():
-            change(state, names[at], bare[at % len(bare)], dice)
-
+    touch = partial(change_some, state, names, dice)
     framework, profile = built_in(), BUILT_IN["gputopo"]
     view = state.view(names)
     print(f"{given.nodes} nodes, {CHANGED} of them change between decisions; ms")

@@ -30,6 +30,11 @@ class PluginProcess:
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def end(self, number: signal.Signals) -> None:
         """Send a signal and wait for the end."""
         self._process.send_signal(number)

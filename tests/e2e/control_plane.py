@@ -150,7 +150,7 @@ class ControlPlane:
             verb="proxy",
         )
         proxy.start()
-        proxy.wait_for(lambda: _answers(f"http://127.0.0.1:{port}/version"), 20)
+        proxy.wait_for(lambda: answers(f"http://127.0.0.1:{port}/version"), 20)
         return proxy, port
 
     def service_account(self, namespace: str, name: str, *, node: str | None = None) -> str:
@@ -231,6 +231,8 @@ class ControlPlane:
                 "token-auth-file": str(self._folder / "tokens.csv"),
                 "authorization-mode": "Node,RBAC",
                 "enable-admission-plugins": "NodeRestriction",
+                # It taints new nodes, and the controller that takes that away is not here.
+                "disable-admission-plugins": "TaintNodesByCondition",
                 # The address in it would be the loopback's, which is refused.
                 "endpoint-reconciler-type": "none",
                 # Cases watch how often things are asked, so nobody is to be slowed down.
@@ -306,7 +308,7 @@ class ControlPlane:
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(self._data)], check=True)
         self._etcd.start()
         health = f"http://127.0.0.1:{self._etcd_port}/health"
-        self._etcd.wait_for(lambda: _answers(health), 30)
+        self._etcd.wait_for(lambda: answers(health), 30)
 
     def _ask_etcd(self, verb: str, body: Any) -> Any:
         """Ask etcd through its JSON gateway, which numbers as strings."""
@@ -332,7 +334,7 @@ class ControlPlane:
                 self.make_account("default")
 
     def await_node(self, name: str) -> None:
-        """Wait until a node is there and ready, and take its taint away as a controller would."""
+        """Wait until a node is there and ready."""
 
         def is_ready() -> bool:
             if not self._has(f"/api/v1/nodes/{name}"):
@@ -341,7 +343,6 @@ class ControlPlane:
             return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
         wait_until(is_ready, 60, f"node {name} to be ready")
-        self.kubectl("taint", "node", name, "node.kubernetes.io/not-ready-", "--overwrite")
 
     def make_account(self, namespace: str) -> None:
         """Make a namespace's service account, as a controller would, so that pods can be made."""
@@ -359,7 +360,8 @@ class ControlPlane:
         return True
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Return whether a GET is answered with 200."""
     try:
         with urlopen(url, timeout=2) as answer:  # noqa: S310 -- our own server's address
             return bool(answer.status == 200)
