@@ -361,6 +361,9 @@ def judge(record: _NodeRecord) -> NodeFacts:
     # A state that does not read may tell of broken GPUs and of sets that came out differently.
     unreadable = record.raw_state is not None and record.state is None
     state = record.state or NodeState(generation=0)
+    if record.uuids and state.withheld.keys() >= set(record.uuids):
+        # Shared, or cut and offered as if whole: what is counted is not GPUs.
+        return NodeFacts(held_back=no_plugin, lowest_priority=lowest)
     where = {uuid: 1 << position for position, uuid in enumerate(record.uuids)}
     unhealthy = _mask(where, state.unhealthy) | _mask(where, state.withheld)
     real = {holder: _mask(where, uuids) for holder, uuids in state.allocations.items()}

@@ -11,7 +11,7 @@ import pytest
 from runtime.objects import Node, Pod
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.reservations import Stage
-from scheduler.kube.inventory import LEARNED_SECONDS, Inventory
+from scheduler.kube.inventory import LEARNED_SECONDS, Inventory, _NodeRecord, hardware_of, judge
 from tests.scheduler.nodes import RESOURCE, mesh, node_object, pcie, pod_object
 from topology.gpuset import format_positions
 from topology.tables import DEFAULT_MIX
@@ -174,6 +174,20 @@ def test_pods_without_gpus_do_not_hold_a_node_back() -> None:
     watched.node("n", mesh(4), state({}))
     watched.pod("p", 0, uid="u", node="n")
     assert watched.free == "0,1,2,3"
+
+
+def test_a_node_whose_gpus_are_all_shared_is_counted() -> None:
+    """Nothing is offered whole: there are no sets to keep apart, and kube-scheduler counts."""
+    record = _NodeRecord()
+    record.hardware, record.uuids = hardware_of(mesh(2)), gpus(0, 1)
+    record.allocatable = 20
+    record.state = NodeState(1, withheld=dict.fromkeys(gpus(0, 1), "shared"))
+    counted = judge(record)
+    assert (counted.hardware, counted.held_back) == (None, False)
+    record.allocatable = 0
+    assert judge(record).held_back
+    record.state = NodeState(1, withheld=dict.fromkeys(gpus(0), "shared"))
+    assert judge(record).hardware is not None
 
 
 def test_a_node_without_plugin_is_held_back() -> None:
