@@ -13,6 +13,7 @@ from deviceplugin import sockets
 from deviceplugin.desk import Desk
 from deviceplugin.listing import Listing, list_devices
 from deviceplugin.metrics import Metrics
+from deviceplugin.plugin_watcher import WatchedRegistrar
 from deviceplugin.registrar import KUBELET_SOCKET, Registrar
 from deviceplugin.resources.devices import Resource
 from deviceplugin.server import PluginServer
@@ -27,11 +28,13 @@ class Place(msgspec.Struct, frozen=True):
     """Where sockets are: the folder of ours, and kubelet's own.
 
     `kubelet` None is the usual one in the folder, "" none at all: then nothing is registered.
+    With a `registry` (kubelet's plugins_registry) sockets lie there, and kubelet comes to them.
     """
 
     folder: Path
     kubelet: str | None = None
     poll_seconds: float = 0.05
+    registry: Path | None = None
 
     @property
     def kubelet_socket(self) -> Path:
@@ -58,13 +61,28 @@ class Endpoint:
         self.devices = 0
         self.listing = Listing(self._list(Resource(resource)), self._wake)
         servicer = Servicer(desk, self.listing, metrics, on_allocated)
-        self.registrar = Registrar(
+        self.registrar = self._make_registrar(place, servicer, metrics)
+
+    def _make_registrar(
+        self, place: Place, servicer: Servicer, metrics: Metrics
+    ) -> Registrar | WatchedRegistrar:
+        # Once offered it stays registered: an empty list takes the resource to zero.
+        if place.registry is not None:
+            return WatchedRegistrar(
+                folder=place.registry,
+                resource=self.resource,
+                listing=self.listing,
+                serve=lambda path, introduction: PluginServer(path, servicer, introduction),
+                metrics=metrics,
+                ready=lambda: self._ever,
+                poll_seconds=place.poll_seconds,
+            )
+        return Registrar(
             folder=place.folder,
-            resource=resource,
+            resource=self.resource,
             listing=self.listing,
             serve=lambda path: PluginServer(path, servicer),
             metrics=metrics,
-            # Once offered it stays registered: an empty list takes the resource to zero.
             ready=lambda: self._ever,
             aloof=place.kubelet == "",
             kubelet=place.kubelet_socket,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -21,6 +22,7 @@ from deviceplugin.nvml_interface import Nvml
 from deviceplugin.pulse import Pulse, Watchdog
 from deviceplugin.recent import Recent
 from deviceplugin.settings import PluginSettings
+from deviceplugin.sysfs import read_gpus
 from deviceplugin.xids import Response
 from runtime.kube import KubeClient
 from runtime.lifecycle import Workers
@@ -84,6 +86,7 @@ class Guard:
             pulse=pulse,
             recent=self.recent,
             warm=warm,
+            plugged=lambda: read_gpus(Path(settings.sysfs_root)),
         )
         self._node_watch: Reflector[Node] = Reflector(
             client,

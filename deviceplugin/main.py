@@ -161,8 +161,12 @@ class Plugin:
             on_change=self._tell,
             main=settings.resource,
         )
+        registry = settings.plugins_registry_dir
+        self._registry = None if registry is None else Path(registry)
         self.endpoints = Endpoints(
-            Path(settings.device_plugins_dir), self._make_endpoint, self._start_endpoint
+            self._registry or Path(settings.device_plugins_dir),
+            self._make_endpoint,
+            self._start_endpoint,
         )
         self.read_back = ReadBack(
             self.ledger.read_back,
@@ -329,6 +333,7 @@ class Plugin:
                 Path(settings.device_plugins_dir),
                 self._kubelet_socket,
                 settings.socket_poll_seconds,
+                self._registry,
             ),
             numa_hints=settings.numa_hints,
             on_allocated=self.read_back.wake,

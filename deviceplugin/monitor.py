@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from deviceplugin.backoff import Backoff
+from deviceplugin.backoff import Appointment, Backoff
 from deviceplugin.discovery import Discovery
 from deviceplugin.errors import DiscoveryError, DriverMismatchError, NvmlError
 from deviceplugin.health import (
@@ -65,7 +65,8 @@ class Monitor:
 
     `open_nvml` initialises NVML and raises NvmlError; `discover` reads the topology and raises
     DiscoveryError. `warm` is called with each new topology before it is posted. `pulse` is beaten
-    before each step, and `recent` gets what GPUs report.
+    before each step, and `recent` gets what GPUs report. `plugged` returns the PCI addresses of
+    all GPUs in the machine: NVML numbers one that was plugged only when it is initialised anew.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Monitor:
         pulse: Pulse | None = None,
         recent: Recent | None = None,
         warm: Callable[[NodeTopology], None] = lambda _: None,
+        plugged: Callable[[], frozenset[str]] = frozenset,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_nvml = open_nvml
@@ -101,13 +103,14 @@ class Monitor:
         self._vitals: dict[str, Vitals] = {}
         self._links_up: dict[str, int | None] = {}
         self._warm = warm
+        self._read_plugged = plugged
+        self._plugged: frozenset[str] = frozenset()
         self._clock = clock
         self._record = HealthRecord(hold_seconds)
         self._init = 0
         self._failed_inits = 0
         self._pause = Backoff(FIRST_PAUSE, LAST_PAUSE)
-        self._reinit = Backoff(reinit_seconds, max(LAST_REINIT, reinit_seconds))
-        self._reinit_at: float | None = None
+        self._reinit = Appointment(Backoff(reinit_seconds, max(LAST_REINIT, reinit_seconds)))
         self._adopted: dict[str, str] = {}
         self._mig: dict[str, tuple[MigDevice, ...]] = {}
         self.problem = "NVML has not been read yet"
@@ -173,6 +176,7 @@ class Monitor:
 
     def _watch(self, nvml: Nvml) -> None:
         """Work with one initialisation until it fails or a younger one is needed."""
+        self._plugged = self._read_plugged()
         # First of all: what happens during the discovery must not be lost.
         self._pulse.beat("registering for events")
         events = self._register(nvml)
@@ -184,7 +188,7 @@ class Monitor:
             self._failed_inits = 0
             self.problem = ""
             next_probe = self._clock()
-            self._reinit_at = None
+            self._reinit.cancel()
             while not self._stopping.is_set():
                 now = self._clock()
                 if now >= next_probe:
@@ -193,10 +197,12 @@ class Monitor:
                         # A set with a lost GPU tells of no other GPU either.
                         events = self._renew(nvml, events)
                     self._post(self._board.read().topology)
+                    if self._is_plugged():
+                        return
                 # Events gather in the set while we rest.
                 self._rest(rest)
                 self._pulse.beat("waiting for events")
-                if self._reinit_is_due(now):
+                if self._reinit.due(now, wanted=self._record.needs_reinit(self._init)):
                     _log.info("NVML is initialised again to look for GPUs that were lost")
                     return
                 try:
@@ -228,15 +234,6 @@ class Monitor:
             self._rediscover(nvml)
         # One that cannot say who it is any more is found out by the probe.
         return now + WAIT_SECONDS if event.uuid else now
-
-    def _reinit_is_due(self, now: float) -> bool:
-        """Return whether it is time to look for a lost GPU with a new initialisation."""
-        if not self._record.needs_reinit(self._init):
-            self._reinit_at = None
-            self._reinit.reset()
-        elif self._reinit_at is None:
-            self._reinit_at = now + self._reinit.next()
-        return self._reinit_at is not None and now >= self._reinit_at
 
     def _register(self, nvml: Nvml) -> EventSet:
         """Watch every GPU that lets itself be watched; an old one without events stays healthy."""
@@ -322,6 +319,13 @@ class Monitor:
         changed = self._links_up.get(uuid) != answer.vitals.links
         self._links_up[uuid] = answer.vitals.links
         return changed and last is not None
+
+    def _is_plugged(self) -> bool:
+        """Return whether there is a GPU that was not there when NVML was initialised."""
+        fresh = self._read_plugged() - self._plugged
+        if fresh:
+            _log.info("NVML is initialised again for GPUs that were plugged", pci=sorted(fresh))
+        return bool(fresh)
 
     def _is_cut_otherwise(self, answers: Mapping[str, Answer]) -> bool:
         known = self._board.read().mig

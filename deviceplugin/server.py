@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 
 from deviceplugin.errors import RegistrationError
+from deviceplugin.pluginregistration.v1 import api_pb2_grpc as registration_grpc
 from deviceplugin.sockets import LONGEST_PATH
 from deviceplugin.v1beta1 import api_pb2, api_pb2_grpc
 
@@ -19,16 +20,24 @@ THREADS = 8
 class PluginServer:
     """Serves the plugin on a unix socket, from construction until `stop`.
 
-    Raises RegistrationError if the socket cannot be made.
+    With an `introduction` kubelet's plugin watcher can find it. Raises RegistrationError if the
+    socket cannot be made.
     """
 
-    def __init__(self, path: Path, servicer: api_pb2_grpc.DevicePluginServicer) -> None:
+    def __init__(
+        self,
+        path: Path,
+        servicer: api_pb2_grpc.DevicePluginServicer,
+        introduction: registration_grpc.RegistrationServicer | None = None,
+    ) -> None:
         self.path = path
         if len(str(path).encode()) > LONGEST_PATH:
             raise RegistrationError(f"{path}: longer than {LONGEST_PATH} bytes, no socket fits")
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rpc")
         self._server = grpc.server(self._pool)
         api_pb2_grpc.add_DevicePluginServicer_to_server(servicer, self._server)
+        if introduction is not None:
+            registration_grpc.add_RegistrationServicer_to_server(introduction, self._server)
         try:
             self._server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:

@@ -28,6 +28,9 @@ class PluginSettings(BaseModel):
     `sysfs_root`, `proc_root` and `dev_root` say where the host's /sys, /proc and the folder of its
     /dev are seen by this process; `cdi_dir` is where container runtimes look for CDI files.
 
+    `plugins_registry_dir` is kubelet's folder of that name: with it kubelet's plugin watcher finds
+    the plugin, None registers by a call.
+
     `config_poll_seconds` is how often the configuration's content is looked at,
     `config_label_seconds` how often the API server is asked which one the Node's label names.
     `socket_poll_seconds` is how often the sockets are looked at. `pod_resources_seconds` is the
@@ -50,6 +53,7 @@ class PluginSettings(BaseModel):
     kubeconfig: str | None = None
     resource: Annotated[str, Field(pattern=_RESOURCE, max_length=316)] = "nvidia.com/gpu"
     device_plugins_dir: str = "/var/lib/kubelet/device-plugins"
+    plugins_registry_dir: str | None = None
     pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     sysfs_root: str = "/sys"
     proc_root: str = "/proc"

@@ -16,6 +16,9 @@ from topology.links import Level
 from topology.pci import pci_order
 
 _ROOT: Final = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
+_NVIDIA: Final = "0x10de"
+_DISPLAYS: Final = ("0x0300", "0x0302")
+"""PCI classes of GPUs with and without an output."""
 _DEVICE: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
@@ -98,6 +101,34 @@ def read_cpus(sysfs_root: Path, pci: str) -> str | None:
     except ValueError:
         return None
     return text
+
+
+def read_gpus(sysfs_root: Path) -> frozenset[str]:
+    """Return the PCI addresses of NVIDIA's GPUs that the driver has, or that no driver has yet.
+
+    One that was given to a virtual machine (vfio-pci) is none of ours.
+    """
+    folder = sysfs_root / "bus" / "pci" / "devices"
+    found: set[str] = set()
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return frozenset()
+    for name in names:
+        device = folder / name
+        if _read(device / "vendor") != _NVIDIA:
+            continue
+        driver = _link(device / "driver")
+        if (_read(device / "class") or "").startswith(_DISPLAYS) and driver in {"", "nvidia"}:
+            found.add(name)
+    return frozenset(found)
+
+
+def _link(path: Path) -> str:
+    try:
+        return path.readlink().name
+    except OSError:
+        return ""
 
 
 def read_nics(sysfs_root: Path) -> tuple[PciNic, ...]:

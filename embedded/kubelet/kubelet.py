@@ -27,7 +27,8 @@ RELIST_PAUSE = 1.0
 class Kubelet:
     """One node's kubelet. Its methods may be called from any thread.
 
-    `root` gets ``dp/`` (device plugins, with kubelet.sock) and ``pr/kubelet.sock`` (PodResources);
+    `root` gets ``dp/`` (device plugins, with kubelet.sock), ``reg/`` (plugins_registry) and
+    ``pr/kubelet.sock`` (PodResources);
     keep it short, a unix socket's path has at most 107 bytes. Pods come from the API server behind
     `client` and statuses go there; tests may give `source` instead, and no client at all.
     `on_started` is called, in a thread of the kubelet, for every container that starts. Further
@@ -56,7 +57,11 @@ class Kubelet:
         self._runtime = ContainerRuntime(clock)
         self._lock = threading.Lock()
         self._process: KubeletProcess | None = None
-        for directory in (self.device_plugins_dir, self.pod_resources_socket.parent):
+        for directory in (
+            self.device_plugins_dir,
+            self.plugins_registry_dir,
+            self.pod_resources_socket.parent,
+        ):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
 
     @property
@@ -68,6 +73,11 @@ class Kubelet:
     def device_plugins_dir(self) -> Path:
         """Where plugins put their sockets and find kubelet.sock."""
         return self._root / "dp"
+
+    @property
+    def plugins_registry_dir(self) -> Path:
+        """Where the plugin watcher looks for sockets; it survives a restart."""
+        return self._root / "reg"
 
     @property
     def pod_resources_socket(self) -> Path:
@@ -126,6 +136,7 @@ class Kubelet:
         return KubeletProcess(
             self.settings,
             plugins_dir=self.device_plugins_dir,
+            registry_dir=self.plugins_registry_dir,
             resources_socket=self.pod_resources_socket,
             client=self._client,
             source=self._source,

@@ -18,6 +18,7 @@ from embedded.kubelet.containers import ContainerRuntime, ContainerView
 from embedded.kubelet.devicemanager import DeviceManager
 from embedded.kubelet.journal import Journal
 from embedded.kubelet.mirrors import Mirrors
+from embedded.kubelet.plugin_watcher import PluginWatcher
 from embedded.kubelet.podresources import PodResources, RateLimit, TokenBucket
 from embedded.kubelet.pods import PodTable
 from embedded.kubelet.registration import Registrar
@@ -44,13 +45,14 @@ class PodSource(Protocol):
 
 
 class KubeletProcess:
-    """A running kubelet: its servers and its threads, four or, with static pods, five."""
+    """A running kubelet: its servers and its threads, five or, with static pods, six."""
 
     def __init__(
         self,
         settings: KubeletSettings,
         *,
         plugins_dir: Path,
+        registry_dir: Path,
         resources_socket: Path,
         client: NodeApi | None,
         source: Callable[[SyncLoop], PodSource],
@@ -100,6 +102,7 @@ class KubeletProcess:
             disconnect_by_resource=settings.disconnect_by_resource,
             dial_timeout=settings.dial_timeout,
         )
+        self._watcher = PluginWatcher(registry_dir, self._registrar.take, journal)
         self._workers = PodWorkers(
             pods=self._pods,
             devices=self._devices,
@@ -137,6 +140,7 @@ class KubeletProcess:
             ("status", self._status.run),
             ("admit", self._loop.run),
             ("pods", self._source.run),
+            ("plugins", self._watcher.run),
         ]
         # The files are read before the API server has said anything, if it ever does.
         if self._folder is None:
@@ -157,7 +161,14 @@ class KubeletProcess:
     def stop(self) -> None:
         """End as a killed process does: connections break, nothing more is told, files stay."""
         self._devices.close()
-        for part in (self._loop, self._workers, self._status, self._source, self._registrar):
+        for part in (
+            self._watcher,
+            self._loop,
+            self._workers,
+            self._status,
+            self._source,
+            self._registrar,
+        ):
             part.stop()
         if self._folder is not None:
             self._folder.stop()

@@ -73,6 +73,15 @@ class Registrar(api_pb2_grpc.RegistrationServicer):
             _abort(context, str(error))
         return api_pb2.Empty()
 
+    def take(self, resource: str, socket: Path) -> None:
+        """Take a plugin that the plugin watcher has found.
+
+        Raises RegistrationError or PluginError.
+        """
+        self._accept(
+            api_pb2.RegisterRequest(version=VERSION, endpoint=str(socket), resource_name=resource)
+        )
+
     def stop(self) -> None:
         """Close every connection without a word to the device manager: the process ends."""
         with self._lock:

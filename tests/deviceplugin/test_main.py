@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -64,7 +65,7 @@ class World:
         if config is not None:
             self.config.write_text(config)
         self.port = free_port()
-        self.options: dict[str, float] = {}
+        self.options: dict[str, Any] = {}
         self.codes: list[int] = []
         self._stop = threading.Event()
         self._thread = threading.Thread()

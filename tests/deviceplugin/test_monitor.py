@@ -16,6 +16,7 @@ from deviceplugin.monitor import Monitor
 from deviceplugin.nvml import open_nvml
 from deviceplugin.pulse import Pulse, Watchdog
 from deviceplugin.recent import Recent
+from deviceplugin.sysfs import read_gpus
 from deviceplugin.xids import Response
 from mock_nvml import MockNvml, write_sysfs
 from tests.waiting import wait_until
@@ -47,6 +48,7 @@ class World:
             hold_seconds=0.3,
             probe_seconds=0.05,
             reinit_seconds=0.2,
+            plugged=lambda: read_gpus(folder),
             pulse=self.pulse,
             recent=self.recent,
             xid_responses={13: Response.UNHEALTHY, 63: Response.DEGRADE},
@@ -450,3 +452,29 @@ def test_reports_of_gpus_are_kept_for_people(world: World) -> None:
         "gputopo_plugin_xids_total", {"uuid": second.uuid, "xid": "48"}
     )
     assert counted == 1
+
+
+def test_a_gpu_that_is_plugged_is_found(tmp_path: Path) -> None:
+    """The kernel shows it first; NVML counts it when it is initialised anew, and no restart."""
+    world = World(tmp_path)
+    last = tmp_path / "bus/pci/devices" / world.mock.state.gpus[7].pci
+    target = last.readlink()
+    last.unlink()
+    world.mock.inject("removed", gpu=7)
+    with world.mock:
+        world.start()
+        assert len(world.board.read().topology.gpus) == 7
+        world.mock.inject("recover", gpu=7)
+        last.symlink_to(target)
+        wait_until(lambda: len(world.board.read().topology.gpus) == 8, what="the eighth GPU")
+        assert world.unhealthy() == {}
+        world.stop()
+
+
+def test_an_unplugged_gpu_stays_as_a_lost_one(world: World) -> None:
+    """A pod that has it is shown with a sick device; plugged again it is well after the hold."""
+    world.start()
+    world.mock.inject("removed", gpu=7)
+    wait_until(_sees(world, {7}), what="the lost GPU")
+    world.mock.inject("recover", gpu=7)
+    wait_until(_sees(world, set()), timeout=20, what="the GPU is back")

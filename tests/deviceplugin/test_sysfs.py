@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from deviceplugin.sysfs import PciPath, compare_paths, read_cpus, read_nics, read_path
+from deviceplugin.sysfs import (
+    PciPath,
+    compare_paths,
+    read_cpus,
+    read_gpus,
+    read_nics,
+    read_path,
+)
 from topology.links import Level
 
 ROOT = "pci0000:00"
@@ -128,3 +135,23 @@ def test_nics_come_in_the_order_of_their_addresses(tmp_path: Path) -> None:
 def test_a_system_without_infiniband_has_no_nics(tmp_path: Path) -> None:
     """The folder is simply not there."""
     assert read_nics(tmp_path) == ()
+
+
+def test_gpus_are_nvidias_and_not_given_away(tmp_path: Path) -> None:
+    """Of NVIDIA's devices those of a display class, unless a virtual machine has them."""
+    devices = {
+        "0000:10:00.0": ("0x10de", "0x030200", "nvidia"),
+        "0000:11:00.0": ("0x10de", "0x030000", ""),
+        "0000:12:00.0": ("0x10de", "0x030200", "vfio-pci"),
+        "0000:13:00.0": ("0x10de", "0x068000", ""),
+        "0000:14:00.0": ("0x15b3", "0x020700", ""),
+    }
+    for name, (vendor, kind, driver) in devices.items():
+        folder = tmp_path / "bus/pci/devices" / name
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "class").write_text(f"{kind}\n")
+        if driver:
+            (folder / "driver").symlink_to(f"../../../drivers/{driver}")
+    assert read_gpus(tmp_path) == {"0000:10:00.0", "0000:11:00.0"}
+    assert read_gpus(tmp_path / "nowhere") == frozenset()
