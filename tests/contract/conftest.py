@@ -6,6 +6,7 @@ alone know what a world is made of.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -43,7 +44,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if not isinstance(item, pytest.Function) or "kind" not in item.fixturenames:
         return
     kind = str(item.callspec.params["kind"])
-    rest = item.callspec.id.removeprefix(kind).removesuffix(kind).strip("-")
+    rest = re.sub(rf"(^|-){kind}(-|$)", r"\1", item.callspec.id).strip("-")
     words = item.originalname.removeprefix("test_").replace("_", " ")
     case = f"{item.path.stem.removeprefix('test_')}: {words}{f' [{rest}]' if rest else ''}"
     item.user_properties += [(_CASE, case), (_KIND, kind)]
