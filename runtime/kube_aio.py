@@ -88,16 +88,23 @@ class AioKubeClient:
             asked = next_query(asked, token)
 
     async def watch_lines(
-        self, path: str, query: Query | None = None, inactivity_timeout: float = 150.0
+        self,
+        path: str,
+        query: Query | None = None,
+        inactivity_timeout: float = 150.0,
+        *,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[bytes, None]:
         """Yield the lines of a watch as they come; closing the iterator closes the stream.
 
+        `opened` is called when the server has begun to answer, which it may do without a line.
         Fails with UnreachableError after `inactivity_timeout` seconds without a byte.
         """
         asked = {**(query or {}), "watch": "true"}
         answer = await self._send("GET", path, asked, None, None, timeout=inactivity_timeout)
         if answer.status != 200:
             raise await self._refusal(answer)
+        opened()
         splitter = LineSplitter()
         try:
             async for chunk in answer.response.content.iter_any():

@@ -11,7 +11,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 import structlog
@@ -113,7 +113,9 @@ class Reflector(Generic[T]):
 class AioReflector(Generic[T]):
     """Keeps a sink in step with a collection, in the task that runs `run`; cancel it to stop.
 
-    `synced` is set once the first complete list was delivered, and stays set.
+    `synced` is set once the first complete list was delivered, and stays set. `following` is
+    called with True when a watch is open, and with False when it has ended: until the next one is
+    open the sink may be behind.
     """
 
     def __init__(
@@ -129,11 +131,13 @@ class AioReflector(Generic[T]):
         inactivity_timeout: float = INACTIVITY,
         last_pause: float = LAST_PAUSE,
         consistent: bool = False,
+        following: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._path = path
         self._inactivity = inactivity_timeout
         self._log = _log.bind(reflector=name or path)
+        self._following = following
         self.synced = asyncio.Event()
         self.state = Reflection(
             kind,
@@ -166,11 +170,14 @@ class AioReflector(Generic[T]):
 
     async def _watch(self, query: Mapping[str, str]) -> None:
         begun = time.monotonic()
-        lines = self._client.watch_lines(self._path, query, self._inactivity)
+        lines = self._client.watch_lines(
+            self._path, query, self._inactivity, opened=lambda: self._following(True)
+        )
         try:
             async with contextlib.aclosing(lines):
                 async for line in lines:
                     self.state.line(line)
         finally:
+            self._following(False)
             self.state.lived(time.monotonic() - begun)
         self.state.ended()

@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -267,7 +268,13 @@ async def _serve(
 ) -> None:
     # Two replicas may ask every second: what they do not hear, they bind by an old picture.
     nodes = AioReflector(
-        client, "/api/v1/nodes", Node, extender.nodes, name="nodes", last_pause=RECONNECT_SECONDS
+        client,
+        "/api/v1/nodes",
+        Node,
+        extender.nodes,
+        name="nodes",
+        last_pause=RECONNECT_SECONDS,
+        following=partial(extender.inventory.follow, "nodes"),
     )
     # A list from a lagging cache could hide a Binding made before a restart: a GPU given twice.
     pods = AioReflector(
@@ -278,6 +285,7 @@ async def _serve(
         name="pods",
         last_pause=RECONNECT_SECONDS,
         consistent=True,
+        following=partial(extender.inventory.follow, "pods"),
     )
     server = _server(app.build(extender.handlers, extender.metrics))
     async with asyncio.TaskGroup() as group:

@@ -41,6 +41,7 @@ from scheduler.metrics import Metrics
 NOT_SYNCED: Final = "the inventory is not complete yet"
 NOT_SEEN: Final = "some of the nodes are not in the inventory yet"
 PLANNED: Final = "GPUs that would do are planned for another pod"
+BEHIND: Final = "the watches of nodes and pods are being renewed"
 LEAVING: Final = "GPUs that kube-scheduler counts as free are not free yet"
 
 BEST: Final = 10
@@ -179,6 +180,9 @@ class Handlers:
         return None
 
     def _refuse(self, decision: Decision, candidates: Candidates) -> bytes:
+        if not self._inventory.current:
+            # What became free unheard of has woken the pod already, and will not do it again.
+            raise NotReadyError(BEHIND)
         if decision.unknown:
             # An error is tried again by the clock: no event would wake the pod for these nodes.
             raise NotReadyError(NOT_SEEN)
@@ -216,7 +220,9 @@ class Handlers:
         )
 
     def _refusal(self, request: PodRequest) -> _Refused | None:
-        """Return the last refusal of such a pod by the same cluster."""
+        """Return the last refusal of such a pod by the same cluster, if that is known."""
+        if not self._inventory.current:
+            return None
         if self._refused_at != self._planner.cluster.version:
             self._refused_at = self._planner.cluster.version
             self._refusals.clear()

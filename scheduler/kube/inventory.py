@@ -106,6 +106,7 @@ class Inventory:
         self._records: dict[str, _NodeRecord] = {}
         self._bound: dict[str, BoundPod] = {}
         self._homes: dict[str, str] = {}
+        self._behind: set[str] = set()
         self._nodes_synced = False
         self._pods_synced = False
         self.nodes = _NodeSink(self)
@@ -115,6 +116,15 @@ class Inventory:
     def synced(self) -> bool:
         """Whether both first lists have come: before that nothing may be decided."""
         return self._nodes_synced and self._pods_synced
+
+    @property
+    def current(self) -> bool:
+        """Whether it is being told of every change: what it lacks then is not there."""
+        return not self._behind
+
+    def follow(self, collection: str, open_: bool) -> None:
+        """Note that the watch of a collection is open, or has ended."""
+        (self._behind.discard if open_ else self._behind.add)(collection)
 
     def bound(self, uid: str) -> BoundPod | None:
         """Return a pod that the watch has shown to be bound."""

@@ -197,3 +197,24 @@ def test_an_exception_of_the_sink_ends_it(server: ApiServer, client: KubeClient)
 
     with pytest.raises(RuntimeError, match="mistake"):
         Reflector(client, "/api/v1/nodes", Node, Broken()).run()
+
+
+async def test_it_tells_whether_its_watch_is_open(server: ApiServer, kubeconfig: str) -> None:
+    """Between a cut and the next watch the sink may be behind, and its owner knows."""
+    told: list[bool] = []
+    aio = await connect_aio(kubeconfig)
+    reflector = AioReflector(
+        aio, "/api/v1/nodes", Node, Names(), last_pause=0.3, following=told.append
+    )
+    running = Running(Names(), reflector)
+    task = asyncio.create_task(reflector.run())
+    await running.until(lambda: told == [True])
+    server.go_away()
+    await running.until(lambda: told[-1] is False)
+    assert True not in told[1:]
+    server.come_back()
+    await running.until(lambda: told[-1] is True)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await aio.close()

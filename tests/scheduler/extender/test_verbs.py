@@ -149,6 +149,20 @@ async def test_a_refusal_is_remembered_whatever_the_order_of_names(town: Town) -
     assert repeated._value.get() == 1
 
 
+async def test_nobody_is_refused_by_a_picture_that_may_be_old(town: Town) -> None:
+    """While a watch is renewed a refusal is an error: it is tried again without an event."""
+    await town.node("a", mesh(4), NodeState(1, allocations={"x": ("GPU-0",)}))
+    await town.node("free", mesh(2))
+    pod = await town.pod("p", 4)
+    refused = await town.filter(pod, "a")
+    town.extender.inventory.follow("nodes", False)
+    answer = await town.filter(pod, "a")
+    assert answer["Error"] == "gputopo: the watches of nodes and pods are being renewed"
+    assert (await town.filter(await town.pod("q", 2), "free"))["NodeNames"] == ["free"]
+    town.extender.inventory.follow("nodes", True)
+    assert await town.filter(pod, "a") == refused
+
+
 async def test_who_may_evict_is_not_refused_for_gpus_that_are_about_to_be_free(town: Town) -> None:
     """kube-scheduler counts the victim's GPUs as free; a refusal would make it evict elsewhere."""
     held = NodeState(1, allocations={"gone": tuple(f"GPU-{i}" for i in range(4))})
