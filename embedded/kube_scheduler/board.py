@@ -6,13 +6,15 @@ One lock guards it. The watches write, the loop takes pods from it and waits on 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 
 from embedded.kube_scheduler.affinity import NO_AFFINITY, NodeAffinity, read_affinity
 from embedded.kube_scheduler.cache import ClusterCache, NodeInfo
+from embedded.kube_scheduler.events import Event, Plugin, compare_nodes
+from embedded.kube_scheduler.preemption import Eviction, priority_of
 from embedded.kube_scheduler.queue import Backoff, SchedulingQueue
 from runtime.objects import Node, Pod
 
@@ -35,6 +37,7 @@ class Board:
         self.cache = ClusterCache()
         self.waiting: dict[str, WaitingPod] = {}
         self.refusals: dict[str, str] = {}
+        self._nominated: dict[str, tuple[Pod, Eviction]] = {}
         self.changed = threading.Condition()
         self._queue = SchedulingQueue(backoff)
         self._clock = clock
@@ -61,12 +64,42 @@ class Board:
                     self.changed.wait(wait)
             return None
 
-    def refuse(self, uid: str, text: str) -> None:
-        """No node suits the pod; keep why."""
+    def refuse(self, uid: str, text: str, by: Iterable[Plugin]) -> None:
+        """No node suits the pod; keep why, and who said so."""
         with self.changed:
             if uid in self.waiting:
                 self.refusals[uid] = text
-            self._queue.refuse(uid, self._clock())
+            self._queue.refuse(uid, self._clock(), by)
+            self.changed.notify_all()
+
+    def nominate(self, pod: Pod, eviction: Eviction) -> None:
+        """Keep a node's room for a pod: it is not given to others of no higher priority."""
+        with self.changed:
+            if pod.metadata.uid in self.waiting:
+                self._nominated[pod.metadata.uid] = pod, eviction
+
+    def may_preempt(self, uid: str) -> bool:
+        """Tell whether all that were evicted for the pod so far are gone."""
+        with self.changed:
+            _, eviction = self._nominated.get(uid, (None, None))
+            victims = eviction.victims if eviction is not None else ()
+            return not any(self.cache.knows(victim.metadata.uid) for victim in victims)
+
+    def as_seen_by(self, pod: Pod, info: NodeInfo) -> NodeInfo:
+        """Return the node with the pods that are nominated for it and go before this pod."""
+        first = [
+            other
+            for uid, (other, eviction) in self._nominated.items()
+            if eviction.node == info.name
+            and uid != pod.metadata.uid
+            and priority_of(other) >= priority_of(pod)
+        ]
+        if not first:
+            return info
+        seen = info.copy()
+        for other in first:
+            seen.add(other)
+        return seen
 
     def fail(self, uid: str, text: str) -> None:
         """Note an error in trying or binding the pod: forget what was assumed, try later."""
@@ -77,9 +110,8 @@ class Board:
             self._queue.fail(uid, self._clock())
             if forgotten:
                 # The GPUs that were counted for it are free again, to others too.
-                self._wake()
-            else:
-                self.changed.notify_all()
+                self._queue.wake(Event.POD_GONE)
+            self.changed.notify_all()
 
     @property
     def closed(self) -> bool:
@@ -101,24 +133,32 @@ class Board:
             return
         uid = pod.metadata.uid
         with self.changed:
-            if pod.spec.node_name or pod.finished:
+            if pod.finished:
                 self._drop(uid)
+                if self.cache.remove_pod(uid):
+                    self._queue.wake(Event.POD_GONE)
+            elif pod.spec.node_name:
+                self._drop(uid)
+                known = self.cache.knows(uid)
                 self.cache.set_pod(pod)
-                if pod.finished:
-                    self._wake()
+                self._queue.wake(Event.POD_CHANGED if known else Event.POD_BOUND)
             elif pod.metadata.deletion_timestamp:
                 self._drop(uid)
             elif pod.spec.scheduler_name == self.scheduler_name:
+                known = uid in self.waiting
                 self.waiting[uid] = WaitingPod(pod, whole, affinity)
-                self._queue.add(uid, pod.spec.priority or 0)
+                self._queue.add(uid, priority_of(pod))
+                if known:
+                    self._queue.wake(Event.ITSELF, uid)
             self.changed.notify_all()
 
     def remove_pod(self, uid: str) -> None:
         """Drop a deleted pod."""
         with self.changed:
             self._drop(uid)
-            self.cache.remove_pod(uid)
-            self._wake()
+            if self.cache.remove_pod(uid):
+                self._queue.wake(Event.POD_GONE)
+            self.changed.notify_all()
 
     def known_pods(self) -> set[str]:
         """Return the UIDs of all pods there are, to find those that a new list lacks."""
@@ -131,8 +171,9 @@ class Board:
             before = self._nodes.get(node.metadata.name)
             self._nodes[node.metadata.name] = node
             self.cache.set_node(node)
-            if before is None or _visible(before) != _visible(node):
-                self._wake()
+            for event in compare_nodes(before, node):
+                self._queue.wake(event)
+            self.changed.notify_all()
 
     def remove_node(self, name: str) -> None:
         """Drop a deleted node."""
@@ -149,19 +190,4 @@ class Board:
         self._queue.forget(uid)
         self.waiting.pop(uid, None)
         self.refusals.pop(uid, None)
-
-    def _wake(self) -> None:
-        self._queue.wake(self._clock())
-        self.changed.notify_all()
-
-
-def _visible(node: Node) -> object:
-    """Return what filters look at; a heartbeat changes none of it."""
-    conditions = [(each.type, each.status) for each in node.status.conditions or ()]
-    return (
-        node.spec,
-        node.status.allocatable,
-        node.metadata.labels,
-        node.metadata.annotations,
-        conditions,
-    )
+        self._nominated.pop(uid, None)

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from embedded.errors import EmbeddedError
+from embedded.kube_scheduler.events import Plugin
+from embedded.kube_scheduler.filters import Refusal
 
 T = TypeVar("T")
 
@@ -34,9 +36,14 @@ class FilterAnswer(msgspec.Struct, frozen=True, rename="pascal"):
     failed_and_unresolvable_nodes: dict[str, str] | None = None
     error: str = ""
 
-    def refusals(self) -> dict[str, str]:
-        """Return why each refused node that is named was refused."""
-        return {**(self.failed_nodes or {}), **(self.failed_and_unresolvable_nodes or {})}
+    def refusal_of(self, node: str) -> Refusal:
+        """Return why a node that was not accepted was refused; omitted ones have no reason.
+
+        Evictions are tried where it is among the `failed_nodes`.
+        """
+        lasting, passing = self.failed_and_unresolvable_nodes or {}, self.failed_nodes or {}
+        text = lasting.get(node) or passing.get(node) or "node(s) were left out by the extender"
+        return Refusal(text, Plugin.EXTENDER, resolvable=node in passing and node not in lasting)
 
 
 class _BindAnswer(msgspec.Struct, frozen=True, rename="pascal"):

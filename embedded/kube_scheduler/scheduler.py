@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -21,8 +21,10 @@ from embedded.kube_scheduler.amounts import request_of
 from embedded.kube_scheduler.board import Board, WaitingPod
 from embedded.kube_scheduler.cache import NodeInfo
 from embedded.kube_scheduler.election import Election
+from embedded.kube_scheduler.events import Plugin
 from embedded.kube_scheduler.extender import Extender, ExtenderError
-from embedded.kube_scheduler.filters import describe_refusal, refuse_node
+from embedded.kube_scheduler.filters import Refusal, describe_refusal, refuse_node
+from embedded.kube_scheduler.preemption import Eviction, find_eviction
 from embedded.kube_scheduler.queue import Backoff
 from embedded.kube_scheduler.scores import choose_node
 from runtime.errors import KubeError
@@ -136,6 +138,11 @@ class Scheduler:
                 self.board.close()
 
     @property
+    def alive(self) -> bool:
+        """Whether it works, or waits to lead: it ends when it was told to or lost its Lease."""
+        return not self.board.closed
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is tried or bound, nor will be until something happens."""
         return self._binding == 0 and self.board.idle
@@ -164,29 +171,29 @@ class Scheduler:
     def _schedule(self, waiting: WaitingPod, nodes: list[NodeInfo]) -> None:
         pod = waiting.pod
         request = request_of(pod)
-        reasons: dict[str, str] = {}
+        refusals: dict[str, Refusal] = {}
         feasible: dict[str, NodeInfo] = {}
         with self.board.changed:
             for info in nodes:
-                reason = refuse_node(info, pod, request, waiting.affinity)
-                if reason is None:
+                seen = self.board.as_seen_by(pod, info)
+                refusal = refuse_node(seen, pod, request, waiting.affinity)
+                if refusal is None:
                     feasible[info.name] = info
                 else:
-                    reasons[info.name] = reason
+                    refusals[info.name] = refusal
         extender = self._extender if request.get(self._resource, 0) > 0 else None
         if extender is not None and feasible:
             answer = extender.filter(waiting.whole, list(feasible))
             accepted = set(answer.node_names or ())
-            refusals = answer.refusals()
             for name in set(feasible) - accepted:
-                reasons[name] = refusals.get(name, "node(s) were left out by the extender")
+                refusals[name] = answer.refusal_of(name)
             feasible = {name: info for name, info in feasible.items() if name in accepted}
         if not feasible:
-            self._refuse(waiting, describe_refusal(len(nodes), reasons))
+            self._refuse(waiting, nodes, refusals)
             return
         with self.board.changed:
             node = choose_node(feasible.values(), pod, request, waiting.affinity)
-            self.board.cache.assume(pod.metadata.uid, node, request)
+            self.board.cache.assume(pod, node)
             self._binding += 1
         self._binders.submit(self._bind, waiting, node, extender)
 
@@ -208,18 +215,61 @@ class Scheduler:
             with self.board.changed:
                 self._binding -= 1
 
-    def _refuse(self, waiting: WaitingPod, text: str) -> None:
-        self.board.refuse(waiting.pod.metadata.uid, text)
-        self._write_condition(waiting, "Unschedulable", text)
+    def _refuse(
+        self, waiting: WaitingPod, nodes: list[NodeInfo], refusals: Mapping[str, Refusal]
+    ) -> None:
+        pod = waiting.pod
+        text = describe_refusal(len(nodes), (refusal.text for refusal in refusals.values()))
+        eviction = self._find_eviction(waiting, nodes, refusals)
+        if eviction is not None:
+            self.board.nominate(pod, eviction)
+            self._binders.submit(self._evict, pod, eviction)
+        plugins = {refusal.plugin for refusal in refusals.values()}
+        self.board.refuse(pod.metadata.uid, text, plugins or set(Plugin))
+        nominated = eviction.node if eviction is not None else None
+        self._write_condition(waiting, "Unschedulable", text, nominated)
+
+    def _find_eviction(
+        self, waiting: WaitingPod, nodes: list[NodeInfo], refusals: Mapping[str, Refusal]
+    ) -> Eviction | None:
+        pod = waiting.pod
+        request = request_of(pod)
+        if not self.board.may_preempt(pod.metadata.uid):
+            return None
+        with self.board.changed:
+            return find_eviction(
+                (
+                    self.board.as_seen_by(pod, info)
+                    for info in nodes
+                    if info.name in refusals and refusals[info.name].resolvable
+                ),
+                pod,
+                lambda info: refuse_node(info, pod, request, waiting.affinity) is None,
+            )
+
+    def _evict(self, pod: Pod, eviction: Eviction) -> None:
+        for victim in eviction.victims:
+            meta = victim.metadata
+            _log.info("evicted", pod=victim.key, node=eviction.node, preemptor=pod.key)
+            try:
+                self._client.delete(
+                    f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}",
+                    {"preconditions": {"uid": meta.uid}},
+                    timeout=_STATUS_TIMEOUT,
+                )
+            except KubeError as error:
+                _log.warning("not evicted", pod=victim.key, error=str(error))
 
     def _fail(self, waiting: WaitingPod, text: str) -> None:
         self.board.fail(waiting.pod.metadata.uid, text)
         self._write_condition(waiting, "SchedulerError", text)
 
-    def _write_condition(self, waiting: WaitingPod, reason: str, text: str) -> None:
+    def _write_condition(
+        self, waiting: WaitingPod, reason: str, text: str, nominated: str | None = None
+    ) -> None:
         """Write PodScheduled=False if it says something new: each write is an event to others."""
         meta = waiting.pod.metadata
-        said = f"{reason}: {text}"
+        said = f"{reason}: {text} {nominated or ''}"
         if self.board.closed or self._written.get(meta.uid) == said:
             return
         condition = {
@@ -230,10 +280,10 @@ class Scheduler:
             "lastTransitionTime": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         # The version keeps a late write from the status of a pod that was bound meanwhile.
-        body = {
-            "metadata": {"resourceVersion": meta.resource_version},
-            "status": {"conditions": [condition]},
-        }
+        status: dict[str, Any] = {"conditions": [condition]}
+        if nominated is not None:
+            status["nominatedNodeName"] = nominated
+        body = {"metadata": {"resourceVersion": meta.resource_version}, "status": status}
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         try:
             self._client.patch(path, body, timeout=_STATUS_TIMEOUT)

@@ -30,7 +30,12 @@ _EVENTS: Final = f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"
 _CLASSES: Final = "/apis/scheduling.k8s.io/v1/priorityclasses"
 _TAINT: Final = "contract"
 _HOST: Final = "kubernetes.io/hostname"
-_MODES: Final[dict[Fate, Mode]] = {"held": "hold", "withheld": "withhold", "lost": "lose"}
+_MODES: Final[dict[Fate, Mode]] = {
+    "free": "open",
+    "held": "hold",
+    "withheld": "withhold",
+    "lost": "lose",
+}
 _PATIENCE: Final = 30.0
 
 # Times are short so that the cases are; none of them is what a case is about.
@@ -108,7 +113,7 @@ class ApiSide:
 
     def set_of(self, name: str) -> Sets | None:
         """Return what the pod's annotation names."""
-        text = (self._pod(name)["metadata"].get("annotations") or {}).get(ASSIGNMENT_KEY)
+        text = (self._pod(name).get("metadata", {}).get("annotations") or {}).get(ASSIGNMENT_KEY)
         return None if text is None else self._sets(text)
 
     def state(self, node: str) -> NodeState | None:
@@ -206,11 +211,10 @@ class ApiSide:
             pair.scheduler_gate.set("watch", "hold")
             pair.extender_gate.set("watch", "hold")
 
-    def expire_watches(self) -> None:
-        """Cut the extenders' watches, and forget the history that they would resume from."""
+    def cut_watches(self) -> None:
+        """Cut the extenders' watches."""
         for pair in self._pairs:
             pair.extender_gate.cut_watches()
-        self._forget_history()
 
     def expired_watches(self) -> int:
         """Return how many of the extenders' watches were answered with 410 so far."""
@@ -223,10 +227,14 @@ class ApiSide:
                 for gate in each.gates:
                     gate.release()
 
-    def filter_calls(self, *outcomes: str) -> float:
-        """Return how many filter calls the leading pair's extender has answered."""
-        pair = self._led()
-        return sum(pair.count("filter_total", outcome=outcome) for outcome in outcomes)
+    def vain_requests(self) -> int:
+        """Return how many requests of extenders and kube-schedulers found no API server so far."""
+        gates = (gate for pair in self._pairs for gate in (pair.scheduler_gate, pair.extender_gate))
+        return sum(gate.vain for gate in gates)
+
+    def count(self, name: str, **labels: str) -> float:
+        """Return a metric of the leading pair's extender."""
+        return self._led().count(name, **labels)
 
     def settle(self) -> None:
         """Delete all pods, undo all faults, and wait until the cluster is as at the start."""
@@ -251,10 +259,6 @@ class ApiSide:
 
     def start_api(self) -> None:
         """Let the API server come back."""
-        raise NotImplementedError
-
-    def _forget_history(self) -> None:
-        """Make the API server forget all changes from before."""
         raise NotImplementedError
 
     def called(self, uuids: Iterable[str]) -> frozenset[str]:

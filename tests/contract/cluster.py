@@ -30,9 +30,9 @@ Sets = Mapping[str, frozenset[str]]
 """Container to GPUs. A GPU is called by its node and its place there, such as ``n1/3``."""
 
 Effect = Literal["NoSchedule", "PreferNoSchedule"]
-Fate = Literal["held", "withheld", "lost"]
-"""What befalls a request: it waits before it is passed on; it is passed on, and its answer waits;
-it is passed on, and its answer is never given."""
+Fate = Literal["free", "held", "withheld", "lost"]
+"""What befalls a request: nothing; it waits before it is passed on; it is passed on, and its answer
+waits; it is passed on, and its answer is never given."""
 
 
 class PodPlan(msgspec.Struct, frozen=True):
@@ -157,11 +157,11 @@ class Cluster(Protocol):
     def hold_watches(self) -> None:
         """Let the watches of extenders and kube-schedulers fall silent; requests are answered."""
 
-    def expire_watches(self) -> None:
-        """Cut the extenders' watches, and forget the history that they would resume from.
+    def cut_watches(self) -> None:
+        """Cut the extenders' watches; they cannot watch again before `release`."""
 
-        They cannot watch again before `release`.
-        """
+    def forget_history(self) -> None:
+        """Let the API server forget all changes so far: who resumes from before is told 410."""
 
     def expired_watches(self) -> int:
         """Return how many of the extenders' watches were answered with 410 so far."""
@@ -172,11 +172,17 @@ class Cluster(Protocol):
     def stop_api(self) -> None:
         """Take the API server away from everybody."""
 
+    def vain_requests(self) -> int:
+        """Return how many requests of extenders and kube-schedulers found no API server so far."""
+
     def start_api(self) -> None:
         """Let it come back, with all that was stored."""
 
-    def filter_calls(self, *outcomes: str) -> float:
-        """Return how many filter calls the leading pair's extender has answered, by outcome."""
+    def count(self, name: str, **labels: str) -> float:
+        """Return a metric of the leading pair's extender, summed over labels that are not named.
+
+        Its name comes without prefix, such as ``filter_total``.
+        """
 
     def settle(self) -> None:
         """Delete all pods, undo all faults, and wait until the cluster is as at the start."""

@@ -87,14 +87,15 @@ class EmbeddedCluster(ApiSide):
         """Let the API server come back."""
         self._api.come_back()
 
+    def forget_history(self) -> None:
+        """Let the API server forget all changes so far."""
+        self._api.compact()
+
     def close(self) -> None:
         """End everything."""
         self._api.come_back()
         while self._undo:
             self._undo.pop()()
-
-    def _forget_history(self) -> None:
-        self._api.compact()
 
     def _connect(self, kubeconfig: Path) -> KubeClient:
         client = connect(str(kubeconfig))

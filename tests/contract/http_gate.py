@@ -56,6 +56,7 @@ class HttpGate:
         self._streams: dict[int, web.BaseRequest] = {}
         self._seen: dict[Kind, int] = {}
         self._gone = 0
+        self._vain = 0
         self._last_lease = b""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http gate", daemon=True)
@@ -87,6 +88,11 @@ class HttpGate:
     def gone(self) -> int:
         """How many watches were answered with 410 so far."""
         return self._gone
+
+    @property
+    def vain(self) -> int:
+        """How many requests found nobody at the target so far."""
+        return self._vain
 
     @property
     def last_lease(self) -> bytes:
@@ -163,6 +169,8 @@ class HttpGate:
         }
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
+        # As it is when it is passed on: what comes of it may be seen, and the mode changed, before.
+        loses = self._modes.get(kind) == "lose"
         try:
             async with self._session.request(
                 request.method,
@@ -176,11 +184,12 @@ class HttpGate:
                 data = await answer.read()
         except aiohttp.ClientError:
             # Nobody there: the client is to see just that.
+            self._vain += 1
             _abort(request)
             return web.Response(status=502)
         if kind == "lease" and answer.status < 300 and request.method in {"PUT", "POST"}:
             self._last_lease = body
-        if self._modes.get(kind) == "lose":
+        if loses:
             _abort(request)
         await self._wait_while(("withhold",), Held(kind, request.path, body, passed=True))
         return web.Response(status=answer.status, body=data, headers=_kept(answer))

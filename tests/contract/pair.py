@@ -35,7 +35,11 @@ class ApiAccess(msgspec.Struct, frozen=True):
 
 
 class KubeScheduler(Protocol):
-    """A kube-scheduler that runs."""
+    """A kube-scheduler that was started."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs: it ends itself when it has lost its Lease."""
 
     def kill(self) -> None:
         """End it at once: it writes nothing more and keeps its Lease."""
@@ -80,13 +84,17 @@ class Pair:
 
     @property
     def alive(self) -> bool:
-        """Whether both run, as far as was asked for."""
-        return self._extender is not None and self._scheduler is not None
+        """Whether both run."""
+        scheduler = self._scheduler
+        return self._extender is not None and scheduler is not None and scheduler.alive
 
     def start(self) -> None:
         """Start what does not run. The extender's readiness is not waited for."""
         if self._extender is None:
             self._extender = self._start_extender()
+        if self._scheduler is not None and not self._scheduler.alive:
+            self._scheduler.kill()
+            self._scheduler = None
         if self._scheduler is None:
             self._scheduler = self._launch(self._kubeconfigs["scheduler"], self.verbs_gate.url)
 
@@ -124,19 +132,23 @@ class Pair:
         if self._scheduler is not None:
             self._scheduler.stop()
             self._scheduler = None
-        self._end_extender(signal.SIGTERM)
+        # First the gates: the extender waits for those who are still connected.
         for gate in self.gates:
             gate.close()
+        self._end_extender(signal.SIGTERM)
 
     def count(self, name: str, **labels: str) -> float:
-        """Return a metric of the extender of now, such as ``filter_total``."""
+        """Return the sum of a metric's series that have these labels, such as ``filter_total``."""
         with urlopen(f"http://127.0.0.1:{self._ops_port}/metrics", timeout=5) as answer:
             text = answer.read().decode()
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name == f"gputopo_extender_{name}" and sample.labels == labels:
-                    return sample.value
-        raise AssertionError(f"the extender has no {name} {labels}")
+        found = [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"gputopo_extender_{name}" and labels.items() <= sample.labels.items()
+        ]
+        assert found, f"the extender has no {name} {labels}"
+        return sum(found)
 
     def log(self) -> str:
         """Return what the extender has said."""

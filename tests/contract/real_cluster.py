@@ -18,7 +18,7 @@ from mock_nvml import write_sysfs
 from runtime.kube import connect
 from tests.contract.api_side import PLUGIN_SETTINGS, ApiSide
 from tests.contract.cluster import MACHINES, NAMESPACE, Sets
-from tests.contract.pair import HTTP_SECONDS, ApiAccess, Pair
+from tests.contract.pair import HTTP_SECONDS, ApiAccess, KubeScheduler, Pair
 from tests.contract.plugin_process import PluginProcess
 from tests.e2e.components import binary_folder
 from tests.e2e.control_plane import ControlPlane
@@ -104,15 +104,16 @@ class RealCluster(ApiSide):
         if self._plane.api_server.pid is None:
             self._plane.start_api_server()
 
+    def forget_history(self) -> None:
+        """Let the API server forget all changes so far: it is restarted."""
+        self._plane.compact()
+
     def close(self) -> None:
         """End everything."""
         if self._failed():
             sys.stderr.write(f"logs are kept in {keep_logs(self._folder, 'cluster')}\n")
         while self._undo:
             self._undo.pop()()
-
-    def _forget_history(self) -> None:
-        self._plane.compact()
 
     def _start_kubelet(self, node: str) -> None:
         root = self._folder / node
@@ -150,7 +151,7 @@ class RealCluster(ApiSide):
         )
         self._undo.append(lambda: plugin.end(signal.SIGTERM))
 
-    def _launch(self, kubeconfig: Path, extender: str) -> Process:
+    def _launch(self, kubeconfig: Path, extender: str) -> KubeScheduler:
         folder = kubeconfig.parent
         config: dict[str, Any] = msgspec.yaml.decode(CONFIG.read_bytes())
         config["clientConnection"] = {"kubeconfig": str(kubeconfig)}
@@ -164,7 +165,7 @@ class RealCluster(ApiSide):
         asked |= {"urlPrefix": extender, "httpTimeout": f"{HTTP_SECONDS}s"}
         path = folder / "kube-scheduler.yaml"
         path.write_bytes(msgspec.yaml.encode(config))
-        process = Process(
+        process = _SchedulerProcess(
             f"kube-scheduler {folder.name}",
             [
                 str(binary_folder() / "kube-scheduler"),
@@ -179,3 +180,12 @@ class RealCluster(ApiSide):
         )
         process.start()
         return process
+
+
+class _SchedulerProcess(Process):
+    """A kube-scheduler as a pair knows one."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.pid is not None

@@ -12,10 +12,13 @@ PATIENCE: Final = 10.0
 """Seconds for what a queue, a back-off and a new leader may stand in the way of."""
 
 
-def pods(name: str, gpus: int, *, count: int, notes: Mapping[str, str] = {}) -> list[PodPlan]:
+def pods(
+    name: str, gpus: int, *, count: int, notes: Mapping[str, str] = {}, priority: int = 0
+) -> list[PodPlan]:
     """Return pods of one container, called `name`-0 and so on."""
     return [
-        PodPlan(f"{name}-{number}", {"main": gpus}, notes=dict(notes)) for number in range(count)
+        PodPlan(f"{name}-{number}", {"main": gpus}, notes=dict(notes), priority=priority)
+        for number in range(count)
     ]
 
 

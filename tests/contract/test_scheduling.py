@@ -178,3 +178,40 @@ def test_a_hard_taint_is_kube_schedulers_business(cluster: Cluster) -> None:
     check_exact(cluster, [plain, brave])
     assert cluster.node_of("plain") in {"n1", "n2"}
     assert cluster.node_of("brave") == "n3"
+
+
+def test_a_higher_priority_evicts_a_lower_one(cluster: Cluster) -> None:
+    """The victim's GPUs are given on only when its node has shown them free."""
+    low = [PodPlan(f"low-{n}", {"main": 4}, only="n3", priority=10) for n in range(2)]
+    submit(cluster, low)
+    check_exact(cluster, low)
+    peer = PodPlan("peer", {"main": 4}, only="n3", priority=10)
+    submit(cluster, [peer])
+    refused(cluster, peer, "Insufficient nvidia.com/gpu")
+    cluster.delete("peer")
+    high = PodPlan("high", {"main": 4}, only="n3", priority=1000)
+    submit(cluster, [high])
+    check_exact(cluster, [high])
+
+    def left() -> list[PodPlan]:
+        return [plan for plan in low if cluster.phase(plan.name)[0]]
+
+    wait_until(lambda: len(left()) == 1, what="one victim, and no more, to be gone")
+    check_exact(cluster, [high, *left()])
+
+
+def test_no_more_is_evicted_than_a_pod_needs(cluster: Cluster) -> None:
+    """Two victims of one node, although their GPUs are free only some time after they are gone."""
+    low = pods("low", 4, count=8, priority=10)
+    submit(cluster, low)
+    check_exact(cluster, low)
+    high = PodPlan("high", {"main": 8}, priority=1000)
+    submit(cluster, [high])
+    all_run(cluster, [high])
+
+    def left() -> list[PodPlan]:
+        return [plan for plan in low if cluster.phase(plan.name)[0]]
+
+    wait_until(lambda: len(left()) <= 6, what="the victims to be gone")
+    check_exact(cluster, [high, *left()])
+    assert len(left()) == 6

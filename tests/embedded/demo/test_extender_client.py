@@ -72,10 +72,13 @@ def test_filter_sends_names_and_keeps_its_connection() -> None:
 
 
 def test_refusals_of_both_kinds_are_told() -> None:
-    """Failed and unresolvable nodes come back with their reasons."""
+    """Failed and unresolvable nodes come back with their reasons; omitted ones have none."""
     body = b'{"FailedNodes":{"a":"x"},"FailedAndUnresolvableNodes":{"b":"y"}}'
     with answering(body) as (_, client):
-        assert client.filter({}, ["a", "b"]).refusals() == {"a": "x", "b": "y"}
+        answer = client.filter({}, ["a", "b", "c"])
+        refusals = [answer.refusal_of(name) for name in ("a", "b", "c")]
+        assert [refusal.text for refusal in refusals][:2] == ["x", "y"]
+        assert [refusal.resolvable for refusal in refusals] == [True, False, False]
 
 
 def test_bind_names_the_pod_by_uid() -> None:

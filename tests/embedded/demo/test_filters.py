@@ -94,7 +94,9 @@ def test_a_node_is_refused_for_one_reason(
     """Each filter says in kube-scheduler's words what is missing."""
     wanted = pod(**of_pod)
     [info] = cache_of(node(**of_node)).nodes()
-    assert refuse_node(info, wanted, request_of(wanted)) == reason
+    refusal = refuse_node(info, wanted, request_of(wanted))
+    assert (refusal.text if refusal is not None else None) == reason
+    assert refusal is None or refusal.resolvable == reason.startswith(("Insufficient", "Too many"))  # type: ignore[union-attr]  # there is a reason if there is a refusal
 
 
 def test_requests_are_the_greater_of_init_steps_and_running_containers() -> None:
@@ -118,7 +120,7 @@ def test_assigned_and_assumed_pods_count_until_they_end() -> None:
     [info] = cache.nodes()
     cache.set_pod(pod("1", 2, on="n1"))
     cache.set_pod(pod("1", 2, on="n1"))
-    cache.assume("2", "n1", request_of(pod("2", 4)))
+    cache.assume(pod("2", 4), "n1")
     assert info.left(GPU) == 2
     cache.forget("2")
     cache.forget("1")  # bound, not assumed
@@ -133,7 +135,7 @@ def test_assigned_and_assumed_pods_count_until_they_end() -> None:
 def test_a_binding_seen_by_watch_outlives_a_late_error() -> None:
     """A bind that failed for the caller but happened is not uncounted."""
     cache = cache_of(node())
-    cache.assume("1", "n1", request_of(pod("1", 4)))
+    cache.assume(pod("1", 4), "n1")
     cache.set_pod(pod("1", 4, on="n1"))
     cache.forget("1")
     assert cache.nodes()[0].left(GPU) == 4
@@ -160,5 +162,5 @@ def test_a_refusal_counts_reasons_in_a_fixed_order() -> None:
     """The same refusals give the same text, so that it need not be written again."""
     reasons = {"n2": "Too many pods", "n1": "Insufficient cpu", "n3": "Insufficient cpu"}
     text = "0/3 nodes are available: 1 Too many pods, 2 Insufficient cpu."
-    assert describe_refusal(3, reasons) == text
-    assert describe_refusal(0, {}) == "0/0 nodes are available: none exists."
+    assert describe_refusal(3, reasons.values()) == text
+    assert describe_refusal(0, ()) == "0/0 nodes are available: none exists."

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from embedded.kube_scheduler.events import HELPS, Event, Plugin
 from embedded.kube_scheduler.queue import LEFTOVER_SECONDS, Backoff, Place, SchedulingQueue
+
+FIT = (Plugin.NODE_RESOURCES_FIT,)
 
 
 def queue_of(*uids: str) -> SchedulingQueue:
@@ -30,56 +35,94 @@ def test_a_refused_pod_waits_for_an_event() -> None:
     """Time alone does not bring a refused pod back before the leftover flush."""
     queue = queue_of("a")
     queue.pop(0.0)
-    queue.refuse("a", 0.0)
+    queue.refuse("a", 0.0, FIT)
     assert queue.pop(200.0) is None
     assert queue.idle
     assert queue.pop(LEFTOVER_SECONDS) == "a"
 
 
-def test_an_event_brings_it_back_only_after_its_back_off() -> None:
-    """Waking does not shorten the rest, which doubles with every refusal."""
+def test_an_event_brings_it_back_at_once_when_nobody_else_is_to_be_tried() -> None:
+    """An idle scheduler does not sit back-offs out, however often it has tried."""
+    queue = queue_of("a")
+    for turn in range(5):
+        assert queue.pop(float(turn) / 100) == "a"
+        queue.refuse("a", float(turn) / 100, FIT)
+        assert queue.pop(float(turn) / 100) is None
+        queue.wake(Event.POD_GONE)
+
+
+def test_a_busy_scheduler_lets_it_rest() -> None:
+    """While others are active a pod that was tried before stands behind them."""
+    queue = queue_of("a")
+    queue.pop(0.0)
+    queue.refuse("a", 0.0, FIT)
+    queue.wake(Event.POD_GONE)
+    assert queue.count(Place.BACKOFF) == 1
+    queue.add("b", priority=0)
+    assert [queue.pop(0.5), queue.pop(0.5)] == ["b", "a"]
+
+
+@pytest.mark.parametrize("plugin", list(Plugin))
+@pytest.mark.parametrize("event", list(Event))
+def test_only_events_that_may_help_wake_a_pod(plugin: Plugin, event: Event) -> None:
+    """Who was refused for lack of room is not tried when a label changes."""
+    queue = queue_of("a")
+    queue.pop(0.0)
+    queue.refuse("a", 0.0, (plugin,))
+    queue.wake(event)
+    assert (queue.pop(0.0) == "a") is (event in HELPS[plugin])
+
+
+def test_one_who_refused_is_enough_to_be_helped() -> None:
+    """A pod that was refused by room here and by taints there is woken by either."""
+    queue = queue_of("a")
+    queue.pop(0.0)
+    queue.refuse("a", 0.0, (Plugin.NODE_RESOURCES_FIT, Plugin.TAINT_TOLERATION))
+    queue.wake(Event.NODE_TAINTS)
+    assert queue.pop(0.0) == "a"
+
+
+def test_everything_may_help_who_was_refused_by_an_extender() -> None:
+    """It cannot say what would, so even its own pod's update counts: a text that changes spins."""
+    assert HELPS[Plugin.EXTENDER] == set(Event)
+
+
+def test_an_event_may_concern_one_pod_only() -> None:
+    """Its own update wakes the pod itself."""
+    queue = queue_of("a", "b")
+    for _ in range(2):
+        uid = queue.pop(0.0)
+        assert uid is not None
+        queue.refuse(uid, 0.0, (Plugin.EXTENDER,))
+    queue.wake(Event.ITSELF, "b")
+    queue.wake(Event.ITSELF, "unheard of")
+    assert [queue.pop(0.0), queue.pop(0.0)] == ["b", None]
+
+
+def test_an_event_during_the_try_counts() -> None:
+    """What changed while a pod was tried may have been missed: it is tried again."""
+    queue = queue_of("a")
+    queue.pop(0.0)
+    queue.wake(Event.POD_GONE)
+    queue.refuse("a", 0.0, FIT)
+    assert queue.pop(0.0) == "a"
+    queue.wake(Event.NODE_LABELS)
+    queue.refuse("a", 0.0, FIT)
+    assert queue.pop(0.0) is None
+
+
+def test_an_error_backs_off_without_an_event() -> None:
+    """A failed try is repeated by time alone, whatever happens, twice as late each time."""
     queue = queue_of("a")
     now = 0.0
     for rest in (1.0, 2.0, 4.0, 8.0, 10.0, 10.0):
         assert queue.pop(now) == "a"
-        queue.refuse("a", now)
-        queue.wake(now)
+        queue.fail("a", now)
+        assert not queue.idle
+        queue.wake(Event.POD_GONE)
         assert queue.pop(now + rest - 0.01) is None
         assert queue.next_time() == now + rest
         now += rest
-
-
-def test_events_in_a_row_cost_one_try_each_back_off() -> None:
-    """A thousand events a second make no hot loop."""
-    queue = queue_of("a")
-    tries = 0
-    for step in range(10_000):
-        now = step / 1000
-        queue.wake(now)
-        if queue.pop(now):
-            tries += 1
-            queue.refuse("a", now)
-    assert tries == 4  # at 0, 1, 3 and 7 s
-
-
-def test_an_event_during_the_try_counts() -> None:
-    """What changed while a pod was tried may have been missed: it backs off and is tried again."""
-    queue = queue_of("a")
-    queue.pop(0.0)
-    queue.wake(0.0)
-    queue.refuse("a", 0.0)
-    assert queue.count(Place.BACKOFF) == 1
-    assert queue.pop(1.0) == "a"
-
-
-def test_an_error_backs_off_without_an_event() -> None:
-    """A failed try is repeated by time alone."""
-    queue = queue_of("a")
-    queue.pop(0.0)
-    queue.fail("a", 0.0)
-    assert not queue.idle
-    assert queue.pop(0.9) is None
-    assert queue.pop(1.0) == "a"
 
 
 def test_a_retried_pod_queues_behind_the_others() -> None:
@@ -104,9 +147,10 @@ def test_a_forgotten_pod_never_comes_out() -> None:
 
 
 def test_adding_again_keeps_the_place() -> None:
-    """An update of a waiting pod is no reason to try it again."""
+    """An update of a waiting pod is no reason to try it again, unless an extender refused it."""
     queue = queue_of("a")
     queue.pop(0.0)
-    queue.refuse("a", 0.0)
+    queue.refuse("a", 0.0, FIT)
     queue.add("a", priority=0)
+    queue.wake(Event.ITSELF, "a")
     assert queue.pop(50.0) is None
