@@ -53,6 +53,10 @@ def fill_dependencies(root: Path, base: Path) -> None:
     )
     prune(target)
     _drop_scripts(target)
+    # Where Debian's OpenSSL looks for the authorities that it trusts.
+    trusted = root / "usr" / "lib" / "ssl" / "cert.pem"
+    trusted.parent.mkdir(parents=True)
+    trusted.symlink_to(Path("/") / _site(base) / "certifi" / "cacert.pem")
     compile_below(root, base)
 
 

@@ -119,15 +119,20 @@ class Bundle:
             if "deletionTimestamp" not in pod["metadata"]
         ]
 
-    def delete_daemon(self, pod: dict[str, Any], *, at_once: bool = False) -> None:
+    def delete_daemon(self, pod: dict[str, Any]) -> None:
         """Delete a pod of the bundle, and wait until it is gone."""
-        force = ("--grace-period=0", "--force") if at_once else ()
-        self._kubectl("delete", "pod", pod["metadata"]["name"], "-n", NAMESPACE, *force)
+        self._kubectl("delete", "pod", pod["metadata"]["name"], "-n", NAMESPACE)
 
     def leader(self) -> str:
-        """Return the name of the pod whose kube-scheduler schedules."""
+        """Return who holds the lease of the schedulers: a pod's name, _, and a start's own part."""
         lease = self._get("lease", "gputopo-scheduler", "-n", NAMESPACE)
-        return str(lease["spec"].get("holderIdentity") or "").partition("_")[0]
+        return str(lease["spec"].get("holderIdentity") or "")
+
+    def leading_pod(self) -> dict[str, Any]:
+        """Return the pod whose kube-scheduler schedules."""
+        name = self.leader().partition("_")[0]
+        (pod,) = (one for one in self.daemons(SCHEDULER) if one["metadata"]["name"] == name)
+        return pod
 
     def run_in(self, pod: dict[str, Any], container: str, code: str) -> str:
         """Run Python code in a container of the bundle; return what it printed."""
@@ -183,11 +188,13 @@ class Bundle:
         self.await_running(name)
         return name
 
-    def kill(self, name: str) -> None:
-        """Kill the process of a pod's only container, behind kubelet's back."""
-        ((container, _),) = self.lives(name).values()
-        runtime = self.cluster.runtimes[self.node_of(name)]
-        runtime.ctr("tasks", "kill", "--signal=SIGKILL", container.removeprefix("containerd://"))
+    def kill(self, pod: dict[str, Any], *containers: str) -> None:
+        """Kill containers' processes, behind kubelet's back."""
+        runtime = self.cluster.runtimes[str(pod["spec"]["nodeName"])]
+        for status in pod["status"]["containerStatuses"]:
+            if status["name"] in containers:
+                container = str(status["containerID"]).removeprefix("containerd://")
+                runtime.ctr("tasks", "kill", "--signal=SIGKILL", container)
 
     def delete(self, name: str) -> None:
         """Delete a pod and wait until it is gone."""

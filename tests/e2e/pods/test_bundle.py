@@ -82,7 +82,7 @@ def test_a_container_that_is_started_again_sees_the_same_gpus(bundle: Bundle) ->
     """A container whose process was killed prints the set that it had."""
     name = bundle.run(workload("again", main=2))
     before = bundle.printed(name)
-    bundle.kill(name)
+    bundle.kill(bundle.pod(name), "main")
     wait_until(lambda: bundle.lives(name)["main"][1] == 1, 30, "the container to start again")
     bundle.await_running(name)
     assert bundle.printed(name) == before
@@ -94,7 +94,7 @@ def test_an_ended_pod_gives_its_gpus_back(bundle: Bundle) -> None:
     short["spec"]["restartPolicy"] = "Never"
     name = bundle.run(short)
     freed = bundle.printed(name)
-    bundle.kill(name)
+    bundle.kill(bundle.pod(name), "main")
     assert bundle.printed(bundle.run(workload("after", node="n1", main=8))) == freed
 
 
@@ -122,12 +122,18 @@ def test_a_deleted_plugin_pod_comes_back_and_disturbs_nobody(bundle: Bundle) -> 
     assert bundle.printed(after) == bundle.chosen(after)
 
 
-def test_pods_are_scheduled_when_the_leader_was_killed(bundle: Bundle) -> None:
-    """The other replica takes over with all that it needs to know, and a new one is made."""
+@pytest.mark.parametrize("how", ["deleted", "killed"])
+def test_pods_are_scheduled_when_the_leader_is_gone(bundle: Bundle, how: str) -> None:
+    """Another scheduler takes over with all that it needs to know, also from one that left no word.
+
+    Deleted, the leader gives its lease back; killed, with its extender, it leaves it to run out.
+    """
     before = bundle.run(workload("before", main=4))
     leader = bundle.leader()
-    (pod,) = (one for one in bundle.daemons(SCHEDULER) if one["metadata"]["name"] == leader)
-    bundle.delete_daemon(pod, at_once=True)
+    if how == "deleted":
+        bundle.delete_daemon(bundle.leading_pod())
+    else:
+        bundle.kill(bundle.leading_pod(), "kube-scheduler", "extender")
     after = bundle.run(workload("after", node=bundle.node_of(before), main=4))
     assert bundle.leader() not in {"", leader}
     assert bundle.printed(after) == bundle.chosen(after)
