@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ def build_all(workload_names: tuple[str, ...] = ()) -> list[Path]:
     examples use. Raises MissingError without Go, ImageError when an image cannot be built.
     """
     store = Store(gputopo.cache_folder())
+    store.prune(time.time())
     return [
         gputopo.build(store),
         _kube_scheduler(store),
