@@ -26,7 +26,7 @@ import structlog
 
 from deviceplugin.books import Books
 from deviceplugin.cdi.compose import compose
-from deviceplugin.cdi.driver import read_driver
+from deviceplugin.cdi.driver import DriverReader
 from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.choosers import Choosers
 from deviceplugin.config.health import xid_responses
@@ -157,7 +157,9 @@ class Plugin:
         )
         self.store = Store(
             first,
-            look=lambda inventory, config: read_facts(Path(settings.dev_root), inventory, config),
+            look=lambda inventory, config: read_facts(
+                Path(settings.dev_root), Path(settings.mps_dir), inventory, config
+            ),
             on_change=self._tell,
             main=settings.resource,
         )
@@ -208,6 +210,7 @@ class Plugin:
             interval=settings.publish_seconds,
             verify_seconds=settings.verify_seconds,
         )
+        self.drivers = DriverReader()
         self.cdi_files = CdiFiles(Path(settings.cdi_dir))
         self.config_watch = ConfigWatch(
             reader,
@@ -289,7 +292,8 @@ class Plugin:
             self.cdi_files.clear()
             return
         root = Path(plugin.container_driver_root)
-        self.cdi_files.put(compose(stock, read_driver(root if root.is_dir() else Path("/"))))
+        driver = self.drivers.read(root if root.is_dir() else Path("/"))
+        self.cdi_files.put(compose(stock, driver))
 
     def _look_again(self) -> None:
         """Notice what has changed on disk: device nodes, CDI files, the driver's files."""

@@ -26,7 +26,8 @@ class PluginSettings(BaseModel):
     had. `policy` names how a set is chosen for a pod that was bound without one.
 
     `sysfs_root`, `proc_root` and `dev_root` say where the host's /sys, /proc and the folder of its
-    /dev are seen by this process; `cdi_dir` is where container runtimes look for CDI files.
+    /dev are seen by this process; `cdi_dir` is where container runtimes look for CDI files,
+    `mps_dir` where the host's `flags.mpsRoot` is seen.
 
     `plugins_registry_dir` is kubelet's folder of that name: with it kubelet's plugin watcher finds
     the plugin, None registers by a call.
@@ -59,6 +60,7 @@ class PluginSettings(BaseModel):
     proc_root: str = "/proc"
     dev_root: str = "/"
     cdi_dir: str = "/var/run/cdi"
+    mps_dir: str = "/mps"
     ops_host: str = EVERYWHERE
     ops_port: Port = 8890
     numa_hints: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -12,7 +12,7 @@ import structlog
 from deviceplugin.config.model import Config
 from deviceplugin.edits.nodes import NodeFacts, missing_channel
 from deviceplugin.inventory import Inventory
-from deviceplugin.resources.devices import Resource
+from deviceplugin.resources.devices import Resource, Sharing
 from deviceplugin.resources.division import Division, divide
 
 MAIN: Final = "nvidia.com/gpu"
@@ -48,7 +48,29 @@ def take_stock(
     missing = missing_channel(config, facts)
     if missing:
         return Stock(inventory, config, Division({main: Resource(main)}, {}, (missing,)), facts)
-    return Stock(inventory, config, divide(config, inventory, main), facts)
+    division = divide(config, inventory, main)
+    waiting = [
+        name
+        for name, resource in division.resources.items()
+        if resource.sharing is Sharing.MPS and name not in facts.mps_ready
+    ]
+    return Stock(inventory, config, _hold_back(division, waiting), facts)
+
+
+def _hold_back(division: Division, waiting: Iterable[str]) -> Division:
+    """Call the devices of these resources unhealthy: a container would start and find no MPS."""
+    resources, problems = dict(division.resources), list(division.problems)
+    for name in waiting:
+        problem = f"the MPS control daemon of {name} has no pipe yet"
+        resources[name] = msgspec.structs.replace(
+            resources[name],
+            devices=tuple(
+                msgspec.structs.replace(device, problem=device.problem or problem)
+                for device in resources[name].devices
+            ),
+        )
+        problems.append(problem)
+    return Division(resources, division.withheld, tuple(problems))
 
 
 class Store:

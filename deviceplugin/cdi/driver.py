@@ -46,6 +46,22 @@ class DriverFiles(msgspec.Struct, frozen=True):
     others: tuple[str, ...] = ()
 
 
+class DriverReader:
+    """Reads the driver again only when one of its folders has changed."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Path, tuple[int, ...]] | None = None
+        self._files = DriverFiles()
+
+    def read(self, root: Path) -> DriverFiles:
+        """Return the files below `root`; a few microseconds while nothing changes."""
+        seen = root, tuple(_changed(root / below) for below in (*LIBRARY_FOLDERS, "usr/bin", "run"))
+        if seen != self._seen:
+            self._files = read_driver(root)
+            self._seen = seen
+        return self._files
+
+
 def read_driver(root: Path) -> DriverFiles:
     """Look for the driver below `root`; whatever cannot be read is not there."""
     folder, version = next(_versions(root), (None, ""))
@@ -84,6 +100,13 @@ def _entries(folder: Path) -> list[str]:
         return sorted(one.name for one in folder.iterdir())
     except OSError:
         return []
+
+
+def _changed(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _below(root: Path, path: Path) -> str:

@@ -35,13 +35,15 @@ class NodeFacts(msgspec.Struct, frozen=True):
 
     `control_nodes` are those of all GPUs that exist. `nodes` are the device nodes of each GPU or
     MIG instance by uuid. `has_channel` says whether the host has IMEX channel 0. `mode_nodes` are
-    the device nodes of the modes that are switched on and that the host has.
+    the device nodes of the modes that are switched on and that the host has. `mps_ready` are the
+    resources whose MPS control daemon has made its pipe.
     """
 
     control_nodes: tuple[str, ...] = ()
     nodes: dict[str, tuple[str, ...]] = {}
     has_channel: bool = False
     mode_nodes: dict[str, tuple[str, ...]] = {}
+    mps_ready: frozenset[str] = frozenset()
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -49,8 +51,8 @@ class NodeFacts(msgspec.Struct, frozen=True):
         return tuple(self.mode_nodes)
 
 
-def read_facts(root: Path, inventory: Inventory, config: Config) -> NodeFacts:
-    """Look at the host's /dev, which is below `root`."""
+def read_facts(root: Path, mps: Path, inventory: Inventory, config: Config) -> NodeFacts:
+    """Look at the host's /dev, which is below `root`, and at MPS' folders, which are in `mps`."""
     switches = {
         GDS: config.flags.gds_enabled,
         MOFED: config.flags.mofed_enabled,
@@ -62,6 +64,11 @@ def read_facts(root: Path, inventory: Inventory, config: Config) -> NodeFacts:
         nodes=device_nodes(inventory),
         has_channel=(root / IMEX_CHANNEL[1:]).exists(),
         mode_nodes={mode: nodes for mode, nodes in found.items() if nodes},
+        mps_ready=frozenset(
+            str(path.parent.parent.relative_to(mps)) for path in mps.glob("*/*/pipe/control")
+        )
+        if config.sharing.mps
+        else frozenset(),
     )
 
 

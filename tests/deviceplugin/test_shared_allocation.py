@@ -27,7 +27,7 @@ from deviceplugin.resources.devices import Resource, uuid_of
 from deviceplugin.shared_allocation import SharedCircumstances, plan_shared
 from deviceplugin.stock import MAIN, take_stock
 from tests.deviceplugin.nodes import PAIRS, FakePodResources, machine
-from tests.deviceplugin.resources.nodes import config_of, cut, stock
+from tests.deviceplugin.resources.nodes import READY, config_of, cut, stock
 from topology.model import NodeTopology
 
 PACKED, DISTRIBUTED = SharedPolicy.PACKED, SharedPolicy.DISTRIBUTED
@@ -45,7 +45,7 @@ class Node:
             f"flags: {{mpsRoot: /m}}\n"
             f"sharing: {{{way}: {{{more} resources: [{{name: gpu, replicas: {replicas}}}]}}}}"
         )
-        one = take_stock(Inventory(topology), config_of(text))
+        one = take_stock(Inventory(topology), config_of(text), READY)
         self.resource: Resource = one.resource(MAIN)
         self.choose = CHOOSERS(topology)
 

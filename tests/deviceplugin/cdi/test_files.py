@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jsonschema
 import pytest
 
 from deviceplugin.cdi.compose import compose
-from deviceplugin.cdi.driver import DriverFiles, read_driver
+from deviceplugin.cdi.driver import DriverFiles, DriverReader, read_driver
 from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.cdi.spec import CdiDevice, Edits, Node, Spec, version_of
 from deviceplugin.edits.answer import answer
@@ -180,7 +181,7 @@ def test_a_mode_without_a_device_has_no_file(tmp_path: Path) -> None:
     (tmp_path / "dev" / "infiniband").mkdir(parents=True)
     for name in ("gdrdrv", "nvidiactl", "infiniband/uverbs0", "infiniband/uverbs1"):
         (tmp_path / "dev" / name).touch()
-    facts = read_facts(tmp_path, Inventory(machine(1)), config)
+    facts = read_facts(tmp_path, tmp_path / "mps", Inventory(machine(1)), config)
     assert facts.control_nodes == ("/dev/nvidiactl",)
     assert facts.mode_nodes == {
         "mofed": ("/dev/infiniband/uverbs0", "/dev/infiniband/uverbs1"),
@@ -216,6 +217,21 @@ def test_the_driver_is_found_where_distributions_put_it(tmp_path: Path) -> None:
         others=("/usr/bin/nvidia-smi", "/lib/firmware/nvidia/580.82.07/gsp_ga10x.bin"),
     )
     assert read_driver(tmp_path / "nowhere") == DriverFiles()
+
+
+def test_a_driver_that_is_exchanged_is_read_again(tmp_path: Path) -> None:
+    """An update puts other files into the folders; until then nothing is read twice."""
+    folder, reader = tmp_path / "usr/lib64", DriverReader()
+    folder.mkdir(parents=True)
+    assert reader.read(tmp_path) == DriverFiles()
+    for version in ("1.2", "1.3"):
+        for old in folder.iterdir():
+            old.unlink()
+        (folder / f"libnvidia-ml.so.{version}").touch()
+        os.utime(folder, ns=(0, int(version[-1])))
+        found = reader.read(tmp_path)
+        assert found.version == version
+        assert reader.read(tmp_path) is found
 
 
 def test_files_are_put_and_taken_away(tmp_path: Path) -> None:

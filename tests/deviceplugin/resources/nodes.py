@@ -6,11 +6,15 @@ from collections.abc import Mapping
 
 from deviceplugin.config.loading import read_config
 from deviceplugin.config.model import Config
+from deviceplugin.edits.nodes import NodeFacts
 from deviceplugin.inventory import Inventory
 from deviceplugin.nvml_interface import MigDevice
 from deviceplugin.resources.devices import Resource
 from deviceplugin.stock import MAIN, Stock, take_stock
 from tests.deviceplugin.nodes import machine
+
+READY = NodeFacts(mps_ready=frozenset([MAIN]))
+"""A host on which MPS runs."""
 
 
 def config_of(text: str = "") -> Config:
@@ -50,7 +54,7 @@ def stock(
 ) -> Stock:
     """Return what a node of some GPUs offers under a configuration."""
     inventory = Inventory(machine(count), dict(unhealthy or {}), dict(mig or {}))
-    return take_stock(inventory, config_of(text))
+    return take_stock(inventory, config_of(text), READY)
 
 
 def ids(resource: Resource) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from deviceplugin.edits.nodes import read_facts
 from deviceplugin.inventory import Inventory
 from deviceplugin.resources.devices import Sharing
 from deviceplugin.resources.replicas import mps_clients
@@ -134,3 +137,18 @@ def test_mps_shares_no_mig_instance() -> None:
     node = stock(text, 1, cut(0, "1g.5gb"))
     assert offers(node) == {"gpu": []}
     assert "MPS does not share MIG instances" in node.problem
+
+
+def test_mps_waits_for_its_daemon(tmp_path: Path) -> None:
+    """Until the control daemon has made the resource's pipe its devices are unhealthy."""
+    config, inventory = config_of(mps("{name: gpu, replicas: 2}")), Inventory(machine(1))
+
+    def problems() -> set[str]:
+        facts = read_facts(tmp_path, tmp_path / "mps", inventory, config)
+        one = take_stock(inventory, config, facts)
+        return {device.problem for device in one.resource(MAIN).devices}
+
+    assert problems() == {"the MPS control daemon of nvidia.com/gpu has no pipe yet"}
+    (tmp_path / "mps" / MAIN / "pipe").mkdir(parents=True)
+    (tmp_path / "mps" / MAIN / "pipe" / "control").touch()
+    assert problems() == {""}
