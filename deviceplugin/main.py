@@ -25,19 +25,11 @@ from pathlib import Path
 import structlog
 
 from deviceplugin.books import Books
-from deviceplugin.cdi.compose import compose
-from deviceplugin.cdi.driver import DriverReader
-from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.choosers import Choosers
 from deviceplugin.config.health import xid_responses
 from deviceplugin.config.model import Config
 from deviceplugin.config.source import ConfigReader
-from deviceplugin.config.watch import ConfigWatch
-from deviceplugin.desk import Desk, Patience
 from deviceplugin.discovery import discover
-from deviceplugin.edits.answer import CDI_STRATEGIES
-from deviceplugin.edits.nodes import read_facts
-from deviceplugin.endpoints import Endpoint, Endpoints, Place
 from deviceplugin.errors import NvmlError
 from deviceplugin.guard import Guard
 from deviceplugin.holdings import Holdings, PodResources
@@ -45,11 +37,13 @@ from deviceplugin.inventory import Board
 from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
 from deviceplugin.nvml_interface import Nvml
+from deviceplugin.offering import Offering
 from deviceplugin.pods import PODS_PATH, PodCache, PodGetter, own_node_query
 from deviceplugin.publisher import Publisher, read_state
 from deviceplugin.readback import ReadBack
 from deviceplugin.settings import PluginSettings
-from deviceplugin.stock import Stock, Store
+from deviceplugin.state import on_gpus
+from deviceplugin.stock import Stock
 from deviceplugin.xids import Response
 from runtime import logs
 from runtime.errors import AccessError, KubeError, SettingsError
@@ -99,7 +93,7 @@ def run(
     )
     if stop is None:
         workers.take_signals()
-        signal.signal(signal.SIGHUP, lambda *_: plugin.config_watch.reload())
+        signal.signal(signal.SIGHUP, lambda *_: plugin.offering.reload())
     else:
         _follow(stop, workers)
     try:
@@ -129,11 +123,9 @@ class Plugin:
         reader, first = config
         self._settings = settings
         self._client = client
-        self._choosers = choosers
         self._workers = workers
         self._given_nvml = nvml
         self._opened = False
-        self._kubelet_socket = first.flags.kubelet_socket
         self.metrics = Metrics()
         self.board = Board()
         self.pods = PodCache(on_change=self._hear_server, on_end=self._end_pod)
@@ -148,33 +140,31 @@ class Plugin:
             last_pause=2.0,
         )
         self.pod_resources = PodResources(settings.pod_resources_socket)
-        self.pod_getter = PodGetter(client)
         self.ledger = Ledger(
             self.pod_resources,
             self.metrics,
             timeout=settings.pod_resources_seconds,
             on_reading=self._hear_kubelet,
         )
-        self.store = Store(
-            first,
-            look=lambda inventory, config: read_facts(
-                Path(settings.dev_root), Path(settings.mps_dir), inventory, config
-            ),
-            on_change=self._tell,
-            main=settings.resource,
-        )
-        registry = settings.plugins_registry_dir
-        self._registry = None if registry is None else Path(registry)
-        self.endpoints = Endpoints(
-            self._registry or Path(settings.device_plugins_dir),
-            self._make_endpoint,
-            self._start_endpoint,
-        )
         self.read_back = ReadBack(
             self.ledger.read_back,
             self.pods.read,
             period=settings.read_back_seconds,
             quiet=settings.read_back_quiet_seconds,
+        )
+        self.offering = Offering(
+            settings,
+            reader,
+            first,
+            metrics=self.metrics,
+            ledger=self.ledger,
+            pods=self.pods.read,
+            get_pod=PodGetter(client).get,
+            choosers=choosers,
+            workers=workers,
+            on_stock=self._tell,
+            on_config=self._take_config,
+            on_allocated=self.read_back.wake,
         )
         responses, hold_seconds = self._health_rules(first)
         self.guard = Guard(
@@ -195,7 +185,7 @@ class Plugin:
             xid_responses=responses,
         )
         books = Books(
-            stock=self.store.read,
+            stock=self.offering.read,
             reading=lambda: self.ledger.last,
             pods=self.pods.read,
             metrics=self.metrics,
@@ -210,15 +200,6 @@ class Plugin:
             interval=settings.publish_seconds,
             verify_seconds=settings.verify_seconds,
         )
-        self.drivers = DriverReader()
-        self.cdi_files = CdiFiles(Path(settings.cdi_dir))
-        self.config_watch = ConfigWatch(
-            reader,
-            self._take_config,
-            self.metrics,
-            period=settings.config_poll_seconds,
-            on_look=self._look_again,
-        )
         self.ops = OpsServer(
             settings.ops_host,
             settings.ops_port,
@@ -230,19 +211,18 @@ class Plugin:
     def start(self) -> None:
         """Start all threads; raises OSError if the ops port is taken."""
         self.ops.start()
-        self.board.listen(self.store.take_inventory)
+        self.board.listen(self.offering.take_inventory)
         self._remember()
-        self.endpoints.sweep()
         start = self._workers.start
         start("pods", self.reflector.run, self.reflector.stop)
         start("publisher", self.publisher.run, self.publisher.stop)
         start("read-back", self.read_back.run, self.read_back.stop)
         self.guard.start(self._workers)
-        start("config", self.config_watch.run, self.config_watch.stop)
+        self.offering.start()
 
     def close(self) -> None:
         """Let go of connections, files and the ops port; after all threads have ended."""
-        self.cdi_files.clear()
+        self.offering.close()
         self.ops.stop()
         self.pod_resources.close()
         self._client.close()
@@ -264,7 +244,9 @@ class Plugin:
 
     def _holdings(self) -> Holdings | None:
         reading = self.ledger.last
-        return None if reading is None else reading.everything()
+        if reading is None:
+            return None
+        return on_gpus(reading.everything(), self.offering.read().inventory)
 
     def _hear_server(self) -> None:
         self.publisher.server_answers()
@@ -281,72 +263,15 @@ class Plugin:
                 for gpu in inventory.topology.gpus
             }
         )
-        # Before kubelet hears of them: what Allocate names must be there.
-        self._write_cdi(stock)
-        self.endpoints.offer(stock)
         self.publisher.wake()
 
-    def _write_cdi(self, stock: Stock) -> None:
-        plugin = stock.config.flags.plugin
-        if CDI_STRATEGIES.isdisjoint(plugin.device_list_strategy):
-            self.cdi_files.clear()
-            return
-        root = Path(plugin.container_driver_root)
-        driver = self.drivers.read(root if root.is_dir() else Path("/"))
-        self.cdi_files.put(compose(stock, driver))
-
-    def _look_again(self) -> None:
-        """Notice what has changed on disk: device nodes, CDI files, the driver's files."""
-        self.store.refresh()
-        stock = self.store.read()
-        if stock.inventory.topology.gpus:
-            self._write_cdi(stock)
-
     def _take_config(self, config: Config) -> None:
-        if config.flags.kubelet_socket != self._kubelet_socket:
-            _log.warning("another kubelet socket is used only after a restart")
         self.guard.monitor.follow(*self._health_rules(config))
-        self.store.take_config(config)
 
     def _health_rules(self, config: Config) -> tuple[dict[int, Response], float]:
         settings, health = self._settings, config.health
         responses = settings.xid_responses | xid_responses(health)
         return responses, health.hold_seconds or settings.recovery_hold_seconds
-
-    def _make_endpoint(self, resource: str) -> Endpoint:
-        settings = self._settings
-        desk = Desk(
-            stock=self.store.read,
-            resource=resource,
-            pods=self.pods.read,
-            get_pod=self.pod_getter.get,
-            ledger=self.ledger,
-            chooser_for=self._choosers,
-            metrics=self.metrics,
-            patience=Patience(
-                pod_resources=settings.pod_resources_seconds,
-                admission=settings.admission_seconds,
-                quiet=settings.read_back_quiet_seconds,
-            ),
-        )
-        return Endpoint(
-            resource,
-            desk=desk,
-            metrics=self.metrics,
-            place=Place(
-                Path(settings.device_plugins_dir),
-                self._kubelet_socket,
-                settings.socket_poll_seconds,
-                self._registry,
-            ),
-            numa_hints=settings.numa_hints,
-            on_allocated=self.read_back.wake,
-        )
-
-    def _start_endpoint(self, endpoint: Endpoint) -> None:
-        if not self._workers.stopping.is_set():
-            registrar = endpoint.registrar
-            self._workers.start(f"registrar:{endpoint.resource}", registrar.run, registrar.stop)
 
     def _open_nvml(self) -> Nvml:
         if self._given_nvml is not None:
@@ -357,7 +282,7 @@ class Plugin:
         try:
             nvml = open_nvml()
         except NvmlError as error:
-            if self.store.read().config.flags.fail_on_init_error and not self._opened:
+            if self.offering.read().config.flags.fail_on_init_error and not self._opened:
                 self._workers.ask_stop(error)
             raise
         self._opened = True
@@ -368,21 +293,12 @@ class Plugin:
             nvml.close()
 
     def _is_healthy(self) -> str | None:
-        problems = (endpoint.problem() for endpoint in self.endpoints.all())
-        return next((problem for problem in problems if problem), self.guard.watchdog.problem)
+        return self.offering.is_broken() or self.guard.watchdog.problem
 
     def _is_ready(self) -> str | None:
-        stock = self.store.read()
-        if not stock.inventory.topology.gpus:
+        if not self.offering.read().inventory.topology.gpus:
             return f"no GPUs: {self.guard.monitor.problem}"
-        endpoints = self.endpoints.all()
-        if not any(endpoint.devices for endpoint in endpoints):
-            return f"nothing to offer: {stock.problem or 'the configuration leaves no device'}"
-        if self.cdi_files.problem:
-            return f"CDI files: {self.cdi_files.problem}"
-        waiting = (endpoint.waits_for() for endpoint in endpoints)
-        problem = next((problem for problem in waiting if problem), None)
-        return f"not registered: {problem}" if problem else None
+        return self.offering.waits_for()
 
 
 def _follow(stop: threading.Event, workers: Workers) -> None:

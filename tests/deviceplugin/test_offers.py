@@ -41,7 +41,7 @@ def start() -> Iterator[Start]:
 
 def wait_for(world: World, resource: str, count: int) -> None:
     """Wait until kubelet offers so many devices of a resource."""
-    wait_until(lambda: world.allocatable(resource) == str(count), what=f"{count} of {resource}")
+    wait_until(lambda: world.allocatable(resource) == str(count), 30, what=f"{count} of {resource}")
 
 
 def visible(world: World, pod: str) -> list[str]:

@@ -100,7 +100,7 @@ def world() -> Iterator[World]:
 
 def wait_for(world: World, count: int, resource: str = GPU) -> None:
     """Wait until kubelet offers so many devices."""
-    wait_until(lambda: world.allocatable(resource) == str(count), 30, what=f"{count} of {resource}")
+    wait_until(lambda: world.allocatable(resource) == str(count), 60, what=f"{count} of {resource}")
 
 
 def test_sighup_reads_the_configuration_and_sigterm_ends_well(world: World) -> None:
@@ -111,11 +111,11 @@ def test_sighup_reads_the_configuration_and_sigterm_ends_well(world: World) -> N
     wait_for(world, 7)
     process.send_signal(signal.SIGHUP)
     reloaded = 'gputopo_plugin_config_reloads_total{result="ok"}'
-    wait_until(lambda: world.metric(reloaded) == 1, what="the reload")
+    wait_until(lambda: world.metric(reloaded) == 1, 60, what="the reload")
     assert world.allocatable() == "7"
     assert len(world.sockets()) == 1
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert world.sockets() == []
 
@@ -152,7 +152,7 @@ def test_a_label_of_the_node_names_the_configuration(world: World) -> None:
     wait_for(world, 32)
     world.label("unknown")
     failed = 'gputopo_plugin_config_reloads_total{result="failed"}'
-    wait_until(lambda: world.metric(failed) == 1, 30, what="the refusal")
+    wait_until(lambda: world.metric(failed) == 1, 60, what="the refusal")
     assert world.allocatable() == "32"
     world.label(None)
     wait_for(world, 16)
@@ -163,7 +163,7 @@ def test_a_wrong_configuration_ends_the_start_with_all_mistakes(world: World) ->
     file = world.folder / "config.yaml"
     file.write_text("flags:\n  migStrategy: all\n  gdsEnable: true\n")
     process = world.start("--config-file", str(file), "--device-id-strategy=name")
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     (line,) = told.splitlines()
     assert f"{file}:2: flags.migStrategy: " in line
@@ -182,7 +182,7 @@ def test_a_wrong_configuration_ends_the_start_with_all_mistakes(world: World) ->
 def test_a_wrong_word_is_named(world: World, words: tuple[str, ...], said: str) -> None:
     """A word that is no option of either plugin, and options that contradict each other."""
     process = world.start(*words)
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=60)
     assert (process.returncode, said in told) == (2, True), told
 
 
@@ -206,12 +206,12 @@ def test_a_driver_that_is_not_there_ends_the_plugin_or_is_waited_for(
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     world.process = process
     if fails:
-        told, _ = process.communicate(timeout=30)
+        told, _ = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "LIBRARY_NOT_FOUND" in told
     else:
         errors = 'gputopo_plugin_nvml_errors_total{stage="init"}'
-        wait_until(lambda: _metric(world, errors) > 1, 30, what="another attempt")
+        wait_until(lambda: _metric(world, errors) > 1, 60, what="another attempt")
         assert process.poll() is None
 
 
