@@ -232,6 +232,7 @@ class Columns:
             for array, amount in zip(arrays, amounts, strict=True)
         ):
             return False
+        self.fleet += int(self.cpu_capacity[row]) != capacity.cpu_milli
         for array, amount in zip(arrays, amounts, strict=True):
             array[row] = amount
         self._note(row)

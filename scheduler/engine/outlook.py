@@ -12,18 +12,18 @@ from typing import Final
 import numpy as np
 
 from scheduler.engine.arrays import BoolArray, FloatArray, IntArray
-from scheduler.engine.columns import UNKNOWN, Columns
+from scheduler.engine.columns import UNKNOWN, Columns, Kind
 from scheduler.engine.request import WHOLE_GPU_MILLI, Demand, PodRequest
 from scheduler.engine.waste import Workload, waste_gains
 from scheduler.engine.workload import (
     Expected,
     Forecast,
     LearnedWorkload,
+    MachineGroup,
     PodClass,
     PodMix,
     class_of,
-    model_pressure,
-    supply_of,
+    machine_pressure,
     trim_mix,
 )
 
@@ -66,7 +66,8 @@ class Outlook:
         self._prepared: tuple[int, int] | None = None
         self._workload = Workload({}, [])
         self._forecast = Forecast(self.expected.source)
-        self._weighed: tuple[int, int, int] | None = None
+        self._weighed: tuple[int, int] | None = None
+        self._group: IntArray = np.zeros(0, np.int64)
         self._pressure: FloatArray = np.zeros(1)
         self._kept: OrderedDict[PodClass, _Gains] = OrderedDict()
 
@@ -101,20 +102,32 @@ class Outlook:
         """Return the kinds of rows by their hardware numbers, UNKNOWN where there is none."""
         return np.array([*self._columns.hardware_kind, UNKNOWN], np.int64).take(hardware)
 
-    def pressure(self, hardware: IntArray) -> FloatArray:
-        """Return, by hardware number, the pressure on the GPUs; see `model_pressure`."""
+    def pressure(self, rows: IntArray) -> FloatArray:
+        """Return, by row, the pressure on the node's kind of machine; see `machine_pressure`."""
         columns = self._columns
-        now = (self.expected.version, len(columns.kinds), columns.fleet)
+        now = (self.expected.version, columns.fleet)
         if self._weighed != now:
             self._weighed = now
-            kind = self.kinds(columns.hardware)
-            known = kind != UNKNOWN
-            supply = supply_of(len(columns.kinds), kind[known], columns.gpus[known])
+            used = len(columns.names)
+            hardware, cpu = columns.hardware[:used], columns.cpu_capacity[:used]
+            # No node has 2^40 thousandths of a core.
+            key = hardware * (1 << 40) + cpu
+            _, first, self._group = np.unique(key, return_index=True, return_inverse=True)
+            groups = [self._describe(row) for row in first.tolist()]
+            milli = columns.gpus[:used].astype(np.float64) * WHOLE_GPU_MILLI
+            supply = np.bincount(self._group, milli, len(groups)).astype(np.float64)
             whole = trim_mix(self.expected.counts(), 1.0)
-            pressure = model_pressure(whole, columns.kinds, supply)
-            self._pressure = np.array([*pressure.tolist(), 0.0])
-        pressure_of_rows: FloatArray = self._pressure[self.kinds(hardware)]
-        return pressure_of_rows
+            self._pressure = machine_pressure(whole, groups, supply)
+        pressure: FloatArray = self._pressure[self._group[rows]]
+        return pressure
+
+    def _describe(self, row: int) -> MachineGroup:
+        columns = self._columns
+        hardware = int(columns.hardware[row])
+        kind: Kind = frozenset()
+        if hardware != UNKNOWN:
+            kind = columns.hardware_list[hardware].kind
+        return MachineGroup(kind, int(columns.gpus[row]), int(columns.cpu_capacity[row]))
 
     def gains(self, request: PodRequest, rows: IntArray) -> FloatArray:
         """Return by how many thousandths of a GPU the pod lessens the waste of these rows.

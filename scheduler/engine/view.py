@@ -204,7 +204,7 @@ class View:
 
     def pressure(self) -> FloatArray:
         """Return the part of the node's kind of GPUs that pods bound to models would take."""
-        return self.outlook.pressure(self.hardware)
+        return self.outlook.pressure(self.rows)
 
     def gains(self, request: PodRequest) -> FloatArray:
         """Return by how many thousandths of a GPU the pod lessens the node's waste."""

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 
-from scheduler.engine.arrays import FloatArray, IntArray
+from scheduler.engine.arrays import FloatArray
 from scheduler.engine.columns import Kind
 from scheduler.engine.request import PodRequest
 
@@ -181,26 +181,35 @@ class LearnedWorkload:
         self.version += 1
 
 
-def model_pressure(mix: PodMix, kinds: Sequence[Kind], supply_milli: Sequence[int]) -> FloatArray:
-    """Return, by kind of node, the part of its GPUs that pods bound to models would take.
+class MachineGroup(msgspec.Struct, frozen=True):
+    """Nodes that are alike when they are empty: their GPUs, and how much CPU they have."""
+
+    kind: Kind
+    gpus: int
+    cpu_milli: int
+
+    def hosts(self, pod: PodClass) -> bool:
+        """Return whether an empty node can take a pod of this class."""
+        fits = self.gpus >= pod.gpus and self.cpu_milli >= pod.cpu_milli
+        return fits and pod.takes(self.kind)
+
+
+def machine_pressure(
+    mix: PodMix, groups: Sequence[MachineGroup], supply_milli: FloatArray
+) -> FloatArray:
+    """Return, by group, the part of its GPUs that pods bound to models would take.
 
     It is worked out for a demand as large as the cluster: each pod that names models asks for its
-    GPUs from all of these alike. 0 everywhere when no pod names one.
+    GPUs from all machines alike that have them, and can take it when they are empty. 0 everywhere
+    when no pod names one.
     """
-    pressure = np.zeros(len(kinds))
-    supply = np.array(supply_milli, np.float64)
+    pressure = np.zeros(len(groups))
     total = sum(weight * one.gpu_milli for one, weight in mix.items())
     for one, weight in mix.items():
         if not one.bound or not one.gpu_milli:
             continue
-        named = np.array([one.takes(kind) for kind in kinds], np.bool_) & (supply > 0)
-        offered = supply[named].sum()
+        able = np.array([group.hosts(one) for group in groups], np.bool_)
+        offered = supply_milli[able].sum()
         if offered:
-            pressure[named] += weight * one.gpu_milli / total * supply.sum() / offered
+            pressure[able] += weight * one.gpu_milli / total * supply_milli.sum() / offered
     return pressure
-
-
-def supply_of(kinds: int, kind: IntArray, gpus: IntArray) -> list[int]:
-    """Return the GPU thousandths of each kind."""
-    counts = np.bincount(kind, weights=gpus, minlength=kinds)
-    return [int(count) * 1000 for count in counts]

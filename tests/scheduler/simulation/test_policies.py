@@ -18,11 +18,11 @@ from scheduler.engine.waste import Workload
 from scheduler.engine.workload import (
     GivenWorkload,
     LearnedWorkload,
+    MachineGroup,
     PodClass,
     PodMix,
     count_classes,
-    model_pressure,
-    supply_of,
+    machine_pressure,
     trim_mix,
 )
 from scheduler.simulation.arrivals import order_arrivals
@@ -204,9 +204,11 @@ def test_our_score_is_the_formula(
     """The live engine's default: limited gain, less free CPU, less stranded GPU, less pressure."""
     mix = mix_of(list_)
     fleet = fleet_of(cluster, list_)
-    columns = fleet.state.columns
-    supply = supply_of(len(cluster.models), cluster.model, cluster.gpus)
-    pressure = model_pressure(mix_of(list_, 1.0), kinds_of(cluster.models), supply)
+    groups = [
+        MachineGroup(kind, int(cluster.gpus[row]), int(cluster.cpu_capacity[row]))
+        for row, kind in enumerate(kinds_of([cluster.models[at] for at in cluster.model]))
+    ]
+    pressure = machine_pressure(mix_of(list_, 1.0), groups, cluster.gpus * 1000.0)
     decision = schedule(
         built_in(),
         fleet.state.view(fleet.names),
@@ -221,8 +223,7 @@ def test_our_score_is_the_formula(
     raw = {scored.plugin: scored.raw for scored in decision.scores}
     total = raw["fragmentation"] + raw["balance"] + raw["model_fit"] if raw else []
     for place, row in enumerate(decision.accepted.tolist()):
-        model = pressure[cluster.model[row]] if columns.gpus[row] else 0.0
-        exact = oracle.gputopo(everyone[row], task, mix, model)
+        exact = oracle.gputopo(everyone[row], task, mix, float(pressure[row]))
         assert total[place] == pytest.approx(max(exact.values()), abs=1e-5)
         option = next((o for o in decision.shortlist if o.node == cluster.names[row]), None)
         if option is not None and task.shares:
@@ -252,8 +253,16 @@ def test_the_target_is_the_most_frequent_classes() -> None:
 def test_pressure_is_bound_demand_over_supply() -> None:
     """Half of the demand names T4, which is a quarter of the cluster: twice what there is."""
     mix = {PodClass(1, 1, 1000): 0.5, PodClass(1, 1, 1000, ("A10", "T4")): 0.5}
-    kinds = kinds_of(["G2", "T4"])
-    assert model_pressure(mix, kinds, [3000, 1000]).tolist() == [0.0, 2.0]
+    groups = [MachineGroup(kind, 1, 8) for kind in kinds_of(["G2", "T4"])]
+    assert machine_pressure(mix, groups, np.array([3000.0, 1000.0])).tolist() == [0.0, 2.0]
+
+
+def test_pressure_is_on_machines_that_can_take_the_task() -> None:
+    """A T4 without the CPU for it is not asked: all of the demand is on the other."""
+    mix = {PodClass(6, 1, 1000): 0.5, PodClass(6, 1, 1000, ("T4",)): 0.5}
+    (kind,) = kinds_of(["T4"])
+    groups = [MachineGroup(kind, 1, 4), MachineGroup(kind, 1, 8)]
+    assert machine_pressure(mix, groups, np.array([1000.0, 1000.0])).tolist() == [0.0, 1.0]
 
 
 def sample_tasks(count: int) -> list[Task]:
