@@ -109,8 +109,8 @@ class ApiWorld(abc.ABC):
         """Delete kubelet.sock and create it anew, within one life of kubelet."""
 
     @abc.abstractmethod
-    def pause_api_server(self) -> None:
-        """Hold the API server still: it takes connections and answers nobody."""
+    def pause_api_server(self, *, silently: bool) -> None:
+        """Take the API server from everybody: it answers nothing, or is not there to be asked."""
 
     @abc.abstractmethod
     def resume_api_server(self) -> None:

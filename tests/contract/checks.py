@@ -28,9 +28,9 @@ def bind_all(world: World, pods: Iterable[PodPlan]) -> None:
         world.bind(pod)
 
 
-def sees(world: World, name: str) -> dict[str, frozenset[int]]:
+def sees(world: World, name: str, timeout: float = 10.0) -> dict[str, frozenset[int]]:
     """Wait until kubelet says that a pod runs; return the GPUs that each container sees."""
-    wait_until(lambda: world.phase(name)[0] == "Running", what=f"{name} to run")
+    wait_until(lambda: world.phase(name)[0] == "Running", timeout, f"{name} to run")
     return world.running()[name]
 
 

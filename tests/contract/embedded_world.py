@@ -77,9 +77,9 @@ class EmbeddedWorld(ApiWorld):
         """Delete kubelet.sock and create it anew."""
         self._kubelet.wipe_socket()
 
-    def pause_api_server(self) -> None:
-        """Hold the API server still."""
-        self._front.set("silent")
+    def pause_api_server(self, *, silently: bool) -> None:
+        """Take the API server from everybody but the cases."""
+        self._front.set("silent" if silently else "shut")
 
     def resume_api_server(self) -> None:
         """Let the API server go on."""

@@ -104,13 +104,19 @@ class RealWorld(ApiWorld):
         """Leave the case: kubelet has one socket for life."""
         pytest.skip("a real kubelet makes its socket anew only when it is restarted")
 
-    def pause_api_server(self) -> None:
-        """Hold the API server still."""
-        self._plane.api_server.pause()
+    def pause_api_server(self, *, silently: bool) -> None:
+        """Hold the API server still, or kill it."""
+        if silently:
+            self._plane.api_server.pause()
+        else:
+            self._plane.api_server.kill()
 
     def resume_api_server(self) -> None:
-        """Let the API server go on."""
-        self._plane.api_server.resume()
+        """Let the API server go on, or start it again."""
+        if self._plane.api_server.pid is None:
+            self._plane.start_api_server()
+        else:
+            self._plane.api_server.resume()
 
     def expire_versions(self) -> None:
         """Restart the API server without its history."""

@@ -140,8 +140,8 @@ class World(Protocol):
     def reconnect_plugin(self) -> None:
         """Give the API server back to the plugin."""
 
-    def pause_api_server(self) -> None:
-        """Hold the API server still: it takes connections and answers nobody."""
+    def pause_api_server(self, *, silently: bool) -> None:
+        """Take the API server from everybody: it answers nothing, or is not there to be asked."""
 
     def resume_api_server(self) -> None:
         """Let the API server go on, with whatever was asked meanwhile."""
