@@ -289,7 +289,8 @@ def _say_where(cluster: Cluster, view: View) -> None:
     """Say where everything can be reached, also where metrics, /healthz and /readyz answer."""
     view.announce(
         f"API server {cluster.api.url}, kubeconfig {cluster.kubeconfig}, "
-        f"extender {cluster.extender_url}, logs {cluster.logs}"
+        f"extender {cluster.extender_url}, why pods are where they are {cluster.explain_url}, "
+        f"logs {cluster.logs}"
     )
     places = {"extender": cluster.extender_ops_url} | {
         name: node.ops_url for name, node in cluster.nodes.items()

@@ -19,6 +19,8 @@ def extender(
     port: int | None = typer.Option(None, help="The port of the verbs; 0 takes a free one."),
     ops_host: str | None = typer.Option(None, help="Where metrics and health are served."),
     ops_port: int | None = typer.Option(None, help="The port of metrics and health."),
+    explain_host: str | None = typer.Option(None, help="Where decisions are told."),
+    explain_port: int | None = typer.Option(None, help="The port of that; -1 for none."),
     log_level: str | None = typer.Option(None, help="debug, info, warning or error."),
 ) -> int:
     """Answer kube-scheduler's filter and bind with GPU sets.
@@ -36,6 +38,8 @@ def extender(
         "port": port,
         "ops_host": ops_host,
         "ops_port": ops_port,
+        "explain__host": explain_host,
+        "explain__port": explain_port,
         "log_level": log_level,
     }
     with one_line_errors():

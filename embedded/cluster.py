@@ -164,9 +164,10 @@ class Cluster:
         self.observation = Observation(self.client, RESOURCE)
         self.observation.start()
         self._undo.append(("observation", self.observation.stop))
-        port, ops_port = free_port(), free_port()
+        port, ops_port, explain_port = free_port(), free_port(), free_port()
         self.extender_ops_url = f"http://127.0.0.1:{ops_port}"
         self.extender_url = f"http://127.0.0.1:{port}"
+        self.explain_url = f"http://127.0.0.1:{explain_port}"
         self.extender = Daemon(
             "extender",
             own_command(
@@ -175,6 +176,7 @@ class Cluster:
                 *("--resource", RESOURCE),
                 *("--host", "127.0.0.1", "--port", str(port)),
                 *("--ops-host", "127.0.0.1", "--ops-port", str(ops_port)),
+                *("--explain-host", "127.0.0.1", "--explain-port", str(explain_port)),
             ),
             self.logs / "extender.log",
         )

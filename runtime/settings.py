@@ -32,8 +32,9 @@ def load_settings(
 ) -> M:
     """Read and check settings. Overrides that are None count as not given.
 
-    Raises SettingsError with a line for every mistake: ``file:line: key: problem``, or
-    ``GPUTOPO_PORT: problem``, or ``--port: problem``.
+    A nested key is written with two underscores in them too: ``explain__port`` is
+    ``--explain-port``. Raises SettingsError with a line for every mistake:
+    ``file:line: key: problem``, or ``GPUTOPO_PORT: problem``, or ``--port: problem``.
     """
     sources = Sources()
     if path is not None:
@@ -42,7 +43,7 @@ def load_settings(
         sources.put(key, _value_of(text), name)
     for field, value in overrides.items():
         if value is not None:
-            sources.put((field,), value, _option(field))
+            sources.put(tuple(field.split("__")), value, _option(field))
     settings = sources.check(model, _needs(model, path))
     if settings is None or sources.problems:
         raise SettingsError(sources.problems)
@@ -57,7 +58,7 @@ def _needs(model: type[BaseModel], path: Path | None) -> dict[Key, str]:
 
 
 def _option(field: str) -> str:
-    return f"--{field.replace('_', '-')}"
+    return f"--{field.replace('__', '-').replace('_', '-')}"
 
 
 def _from_environment(

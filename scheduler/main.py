@@ -32,6 +32,13 @@ from scheduler.engine.planner import Planner
 from scheduler.engine.plugins import built_in
 from scheduler.engine.profiles import Profile
 from scheduler.errors import ExtensionError, ProfileError
+from scheduler.explain import app as explain_app
+from scheduler.explain.desk import Desk
+from scheduler.explain.fleet import Fleet
+from scheduler.explain.recorder import Later, Recorder, when_asked
+from scheduler.explain.settings import ExplainSettings
+from scheduler.explain.store import Store
+from scheduler.explain.tokens import TokenFile, TokenFileError
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
 from scheduler.extensions import load_plugins
@@ -43,6 +50,7 @@ from scheduler.load.feed import Column, Guarded, LoadFeed
 from scheduler.load.metrics import LoadMetrics
 from scheduler.load.nodes import NodeBook
 from scheduler.load.recent import RecentPods
+from scheduler.load.report import LoadReport
 from scheduler.load.settings import LoadSettings
 from scheduler.load.sources import KubeApi, MetricsApiSource, PrometheusSource, Source
 from scheduler.load.table import LoadTable
@@ -74,6 +82,7 @@ class Extender(msgspec.Struct, frozen=True):
     binder: Binder
     handlers: Handlers
     metrics: Metrics
+    desk: Desk
     load: LoadFeed | None = None
 
     @property
@@ -89,6 +98,13 @@ class Extender(msgspec.Struct, frozen=True):
         if self.load is None:
             return self.inventory.pods
         return Fanout(self.inventory.pods, self.load.pods)
+
+
+class Questions(msgspec.Struct, frozen=True):
+    """Where the explain API listens, None for nowhere, and what gives the token it wants."""
+
+    listener: socket.socket | None
+    token: TokenFile | None
 
 
 class Health:
@@ -126,8 +142,10 @@ def run(settings: ExtenderSettings) -> int:
         framework = load_plugins(settings.plugins, built_in())
         profiles = build_profiles(settings, framework)
         mix = build_mix(settings)
+        token = _token(settings.explain)
         with (
             _listen(settings.host, settings.port) as listener,
+            _listen_to_questions(settings.explain) as questions,
             _probes(ops, f"{settings.ops_host}:{settings.ops_port}"),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
@@ -137,15 +155,22 @@ def run(settings: ExtenderSettings) -> int:
                     listener,
                     health,
                     lambda client: build(
-                        settings, profiles, mix, client, registry, framework=framework
+                        settings,
+                        profiles,
+                        mix,
+                        client,
+                        registry,
+                        framework=framework,
+                        later=asyncio.get_running_loop().call_soon,
                     ),
+                    Questions(questions, token),
                 )
             )
     except ExtensionError as error:
         for problem in error.problems:
             _log.error("cannot start", error=problem)
         return 1
-    except (ProfileError, TopologyError, OSError, AccessError) as error:
+    except (ProfileError, TopologyError, OSError, AccessError, TokenFileError) as error:
         _log.error("cannot start", error=str(error))
         return 1
 
@@ -159,10 +184,12 @@ def build(
     *,
     pauses: tuple[float, ...] = PAUSES,
     framework: Framework | None = None,
+    later: Later = when_asked,
 ) -> Extender:
     """Wire the collaborators, without starting anything. `pauses` are the binder's, in seconds.
 
-    Without `framework` only the built-in plugins take part.
+    Without `framework` only the built-in plugins take part. `later` does what need not be done
+    before an answer.
     """
     metrics = Metrics(registry)
     cluster = ClusterState(mix, workload=build_workload(settings))
@@ -182,26 +209,6 @@ def build(
         stopwatch=time.perf_counter,
         tell=FaultLog(metrics, time.monotonic).tell,
     )
-    binder = Binder(
-        planner,
-        inventory,
-        client,
-        resource=settings.resource,
-        clock=time.monotonic,
-        timeout=settings.bind_timeout_seconds,
-        metrics=metrics,
-        pauses=pauses,
-        any_pod=settings.place_all_pods,
-    )
-    handlers = Handlers(
-        planner,
-        inventory,
-        binder,
-        resource=settings.resource,
-        clock=time.monotonic,
-        metrics=metrics,
-        any_pod=settings.place_all_pods,
-    )
     load = None
     if settings.load is not None:
         load = build_load(
@@ -212,7 +219,38 @@ def build(
             registry=registry,
             report=report,
         )
-    return Extender(cluster, planner, inventory, binder, handlers, metrics, load)
+    store = Store(settings.explain.limits)
+    load_of = load.report if load is not None else _no_load
+    recorder = Recorder(store, planner, later=later, report=load_of)
+    binder = Binder(
+        planner,
+        inventory,
+        client,
+        resource=settings.resource,
+        clock=time.monotonic,
+        timeout=settings.bind_timeout_seconds,
+        metrics=metrics,
+        recorder=recorder,
+        pauses=pauses,
+        any_pod=settings.place_all_pods,
+    )
+    handlers = Handlers(
+        planner,
+        inventory,
+        binder,
+        resource=settings.resource,
+        clock=time.monotonic,
+        metrics=metrics,
+        recorder=recorder,
+        any_pod=settings.place_all_pods,
+    )
+    desk = Desk(recorder, Fleet(cluster, inventory, store, load_of))
+    return Extender(cluster, planner, inventory, binder, handlers, metrics, desk, load)
+
+
+def _no_load(node: str) -> LoadReport | None:  # noqa: ARG001 -- as the feed's report
+    """Say that nobody asks for load."""
+    return None
 
 
 def build_load(
@@ -252,19 +290,26 @@ async def _main(
     listener: socket.socket,
     health: Health,
     make: Callable[[AioKubeClient], Extender],
+    questions: Questions,
 ) -> int:
     client = await connect_aio(settings.kubeconfig)
     extender = make(client)
     health.inventory = extender.inventory
     try:
-        return await lifecycle.run_until_signal(_serve(extender, client, listener, health))
+        return await lifecycle.run_until_signal(
+            _serve(extender, client, listener, health, questions)
+        )
     finally:
         await extender.binder.close()
         await client.close()
 
 
 async def _serve(
-    extender: Extender, client: AioKubeClient, listener: socket.socket, health: Health
+    extender: Extender,
+    client: AioKubeClient,
+    listener: socket.socket,
+    health: Health,
+    questions: Questions,
 ) -> None:
     # Two replicas may ask every second: what they do not hear, they bind by an old picture.
     nodes = AioReflector(
@@ -295,6 +340,10 @@ async def _serve(
         lifecycle.start(group, "verbs", _serve_verbs(server, listener))
         if extender.load is not None:
             lifecycle.start(group, "load", extender.load.run())
+        if questions.listener is not None:
+            answering = _server(explain_app.build(extender.desk, questions.token))
+            lifecycle.start(group, "explain", _serve_verbs(answering, questions.listener))
+            _log.info("explaining", port=questions.listener.getsockname()[1])
         _log.info("serving", port=listener.getsockname()[1])
 
 
@@ -364,6 +413,21 @@ def _listen(host: str, port: int) -> socket.socket:
         raise _taken(error, f"{host}:{port}") from None
     listener.setblocking(False)
     return listener
+
+
+@contextlib.contextmanager
+def _listen_to_questions(settings: ExplainSettings) -> Iterator[socket.socket | None]:
+    """Take the API's port, if there is to be one."""
+    if settings.port < 0:
+        yield None
+        return
+    with _listen(settings.host, settings.port) as listener:
+        yield listener
+
+
+def _token(settings: ExplainSettings) -> TokenFile | None:
+    """Read the token before anything is started. Raises OSError or TokenFileError."""
+    return None if settings.token_file is None else TokenFile(settings.token_file)
 
 
 def _taken(error: OSError, address: str) -> OSError:

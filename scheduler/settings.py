@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scheduler.engine.profiles import DEFAULT_PROFILE
+from scheduler.explain.settings import ExplainSettings
 from scheduler.load.settings import LoadSettings
 
 Seconds = Annotated[float, Field(gt=0, le=600)]
@@ -82,6 +83,7 @@ class ExtenderSettings(BaseModel):
     `plugins` are the user's own; profiles weigh their scores by their names.
     `place_all_pods` has the extender place pods without GPUs too, by the same scores;
     kube-scheduler must then be told to ask for every pod (no managedResources).
+    `explain` is about the record of decisions and the API that tells of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,4 +104,5 @@ class ExtenderSettings(BaseModel):
     workload: list[PodClassSettings] = []
     plugins: list[PluginSettings] = []
     place_all_pods: bool = False
+    explain: ExplainSettings = ExplainSettings()
     log_level: str = "info"

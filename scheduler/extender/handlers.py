@@ -7,6 +7,7 @@ prioritize.
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -14,12 +15,14 @@ from typing import Final
 import msgspec
 import structlog
 
+from runtime.objects import Pod
 from scheduler.engine.decision import Decision
 from scheduler.engine.planner import HELD_ELSEWHERE, Planner
 from scheduler.engine.plugins.free_gpus import FreeGpus
-from scheduler.engine.request import PodRequest
+from scheduler.engine.request import Demand, PodRequest
 from scheduler.engine.reservations import Stage
 from scheduler.errors import BindError, DemandError, NotReadyError, SchedulerError
+from scheduler.explain.recorder import Recorder, Ticket
 from scheduler.extender.wire import (
     BadBodyError,
     BindResult,
@@ -85,11 +88,12 @@ class Candidates(msgspec.Struct, frozen=True):
 
 
 class _Refused(msgspec.Struct, frozen=True):
-    """A refusal that was given: the names as they came and as a set, and the answer."""
+    """A refusal that was given: the names as they came and as a set, the answer, and why."""
 
     raw: bytes
     names: frozenset[str]
     answer: bytes
+    ticket: Ticket
 
 
 class Handlers:
@@ -107,11 +111,13 @@ class Handlers:
         resource: str,
         clock: Callable[[], float],
         metrics: Metrics,
+        recorder: Recorder,
         any_pod: bool = False,
     ) -> None:
         self._planner = planner
         self._inventory = inventory
         self._binder = binder
+        self._recorder = recorder
         self._resource = resource
         self._clock = clock
         self._metrics = metrics
@@ -140,8 +146,13 @@ class Handlers:
             if request is None:
                 candidates = self._candidates("filter", args)
                 return "passed_through", candidates.result(candidates.names)
+        except DemandError as error:
+            self._recorder.refused(_unread(args.pod), str(error))
+            return "refused", self._candidates("filter", args).refuse_all(str(error))
+        try:
             self._planner.profile_of(request)
         except DemandError as error:
+            self._recorder.refused(request, str(error))
             return "refused", self._candidates("filter", args).refuse_all(str(error))
         if not self._inventory.synced:
             raise NotReadyError(NOT_SYNCED)
@@ -155,18 +166,33 @@ class Handlers:
         raw = bytes(args.node_names)
         known = self._refusal(request)
         if known is not None and known.raw == raw:
+            self._recorder.repeated(request, known.ticket)
             return "repeated", known.answer
         candidates = self._candidates("filter", args)
         # kube-scheduler filters nodes side by side, and names them in the order they are done.
         if known is not None and args.nodes is None and known.names == set(candidates.names):
+            self._recorder.repeated(request, known.ticket)
             return "repeated", known.answer
+        return self._decide(request, args, candidates)
+
+    def _decide(
+        self, request: PodRequest, args: ExtenderArgs, candidates: Candidates
+    ) -> tuple[str, bytes]:
+        begun = time.perf_counter()
         decision = self._planner.plan(request, candidates.names, now=self._clock())
+        ticket = self._recorder.decided(decision, time.perf_counter() - begun)
         if decision.chosen is not None:
             nodes = [option.node for option in decision.shortlist]
             return "accepted", candidates.result(nodes)
-        answer = self._refuse(decision, candidates)
+        try:
+            answer = self._refuse(decision, candidates)
+        except NotReadyError as error:
+            self._recorder.deferred(request, str(error))
+            raise
         if args.nodes is None:
-            self._remember_refusal(request, _Refused(raw, frozenset(candidates.names), answer))
+            raw = bytes(args.node_names)
+            refused = _Refused(raw, frozenset(candidates.names), answer, ticket)
+            self._remember_refusal(request, refused)
         return "refused", answer
 
     def _settled_node(self, request: PodRequest) -> str | None:
@@ -285,6 +311,12 @@ class Handlers:
             _log.warning("bind failed", pod=args.pod_name, uid=args.pod_uid, error=str(error))
             return encode(BindResult(error=_text(str(error))))
         return encode(BindResult())
+
+
+def _unread(pod: Pod) -> PodRequest:
+    """Return what stands for a pod whose demands do not read."""
+    meta = pod.metadata
+    return PodRequest(meta.uid, meta.namespace, meta.name, (), Demand(0))
 
 
 def _text(reason: str) -> str:

@@ -24,6 +24,7 @@ from scheduler.engine.planner import Grant, Planner
 from scheduler.engine.request import PodRequest
 from scheduler.engine.reservations import Claim, Stage
 from scheduler.errors import BindError, DemandError, SchedulerError
+from scheduler.explain.recorder import Recorder
 from scheduler.kube.inventory import Inventory
 from scheduler.kube.pods import read_request
 from scheduler.metrics import Metrics
@@ -104,6 +105,7 @@ class Binder:
         clock: Callable[[], float],
         timeout: float,
         metrics: Metrics,
+        recorder: Recorder,
         pauses: tuple[float, ...] = PAUSES,
         any_pod: bool = False,
     ) -> None:
@@ -114,6 +116,7 @@ class Binder:
         self._clock = clock
         self._timeout = timeout
         self._metrics = metrics
+        self._recorder = recorder
         self._pauses = pauses
         self._any_pod = any_pod
         self._requests: OrderedDict[str, PodRequest] = OrderedDict()
@@ -181,7 +184,8 @@ class Binder:
         request = self._requests.get(pod.uid) or await self._fetch(pod, node)
         if request is None:
             return "already_bound"
-        grant = self._fix(request, node)
+        begun = self._clock()
+        grant, how = self._fix(request, node)
         self._begun += 1
         self._reserved[pod.uid] = (pod, self._begun)
         try:
@@ -192,7 +196,9 @@ class Binder:
         try:
             await self._api.post(f"{pod.path}/binding", binding, timeout=ATTEMPT_SECONDS)
         except ConflictError as error:
-            return await self._after_conflict(pod, grant, error)
+            outcome = await self._after_conflict(pod, grant, error)
+            self._recorder.bound(grant, how, self._clock() - begun)
+            return outcome
         except NotFoundError:
             self._give_up(pod)
             raise BindError("the pod is gone") from None
@@ -206,9 +212,10 @@ class Binder:
             self._look_later(pod)
             raise BindError(f"binding: {error}") from None
         self._confirm(grant)
+        self._recorder.bound(grant, how, self._clock() - begun)
         return "bound"
 
-    def _fix(self, request: PodRequest, node: str) -> Grant:
+    def _fix(self, request: PodRequest, node: str) -> tuple[Grant, str]:
         if not self._inventory.synced:
             raise BindError("the inventory is not complete yet")
         try:
@@ -218,7 +225,7 @@ class Binder:
         except (SchedulerError, TopologyError) as error:
             raise BindError(str(error)) from None
         self._metrics.plans[how].inc()
-        return grant
+        return grant, how
 
     def _binding(self, pod: PodRef, grant: Grant) -> _Binding:
         annotations = {}

@@ -19,6 +19,7 @@ from scheduler.engine.cluster import ClusterState
 from scheduler.engine.columns import NO_PRIORITY, Hardware, NodeFacts, Room, hardware_of
 from scheduler.engine.request import NOTHING, Amounts
 from scheduler.errors import DemandError
+from scheduler.kube.account import Account, PodSight
 from scheduler.kube.amounts import amounts_of, capacity_of
 from scheduler.kube.pods import read_request, wants_gpus
 from topology.errors import WireError
@@ -142,6 +143,22 @@ class Inventory:
         """Return whether a node is there."""
         record = self._records.get(node)
         return record is not None and record.present
+
+    def account(self, node: str) -> Account | None:
+        """Return what is known of a node, None if it is not there."""
+        record = self._records.get(node)
+        if record is None or not record.present:
+            return None
+        pods = record.pods.values()
+        return Account(
+            node=node,
+            allocatable=record.allocatable,
+            raw_topology=record.raw_topology,
+            state=record.state,
+            pods=tuple(
+                PodSight(pod.uid, pod.key, pod.count, pod.uuids, pod.priority) for pod in pods
+            ),
+        )
 
     def learn(self, node: Node, now: float) -> None:
         """Take a node from a request body until the watch shows it, or for a while."""

@@ -65,7 +65,7 @@ class Pair:
         folder.mkdir()
         self.scheduler_gate = HttpGate(scheduler.url, scheduler.trust, scheduler.token)
         self.extender_gate = HttpGate(extender.url, extender.trust, extender.token)
-        self._port, self._ops_port = free_port(), free_port()
+        self._port, self._ops_port, self._explain_port = free_port(), free_port(), free_port()
         self.verbs_gate = HttpGate(f"http://127.0.0.1:{self._port}")
         self._kubeconfigs = {
             who: write_kubeconfig(folder / f"{who}.kubeconfig", gate.port)
@@ -162,6 +162,7 @@ class Pair:
             "port": self._port,
             "ops-host": "127.0.0.1",
             "ops-port": self._ops_port,
+            "explain-port": self._explain_port,
         }
         command = own_command(
             "extender", *(f"--{option}={value}" for option, value in options.items())

@@ -68,7 +68,7 @@ class Site:
         command = [
             *(sys.executable, "-m", "cli.main", "extender"),
             *("--config", str(config), "--kubeconfig", str(kubeconfig)),
-            *("--port", str(self._port), "--ops-port", str(self._ops)),
+            *("--port", str(self._port), "--ops-port", str(self._ops), "--explain-port", "0"),
         ]
         self._extender = Process("extender", command, self._folder / "extender.log")
         self._extender.start()

@@ -40,7 +40,8 @@ def start() -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def run(*args: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "cli.main", "extender", *args]
+        ports = [*args] if "--explain-port" in args else ["--explain-port", "0", *args]
+        command = [sys.executable, "-m", "cli.main", "extender", *ports]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process
@@ -92,15 +93,18 @@ def test_it_waits_for_the_api_server_and_ends_with_zero_on_sigterm(
         api.stop()
 
 
-@pytest.mark.parametrize("option", ["--port", "--ops-port"])
+PORTS = ("--port", "--ops-port", "--explain-port")
+
+
+@pytest.mark.parametrize("option", PORTS)
 def test_a_port_in_use_is_one_clear_line(start: Start, option: str) -> None:
     """Exit code 1, the address, and no traceback."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        other = "--ops-port" if option == "--port" else "--port"
-        process = start(option, port, other, str(free_port()))
+        others = [word for name in PORTS if name != option for word in (name, str(free_port()))]
+        process = start(option, port, *others)
         errors = process.communicate(timeout=30)[1]
     assert process.returncode == 1
     said = [line for line in errors.splitlines() if "error" in line]

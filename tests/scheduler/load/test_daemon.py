@@ -51,7 +51,7 @@ async def test_it_asks_shows_what_it_knows_and_ends_when_told(
     process = start(
         *("--config", str(config)),
         *("--kubeconfig", str(api.write_kubeconfig(tmp_path / "kubeconfig"))),
-        *("--port", str(free_port()), "--ops-port", str(ops)),
+        *("--port", str(free_port()), "--ops-port", str(ops), "--explain-port", "0"),
     )
 
     def page() -> str:

@@ -1,0 +1,75 @@
+"""What can go wrong when somebody asks why.
+
+ExplainError(Exception)             `status` is the HTTP status of the answer
+├── UnknownPodError                 404: no decision about such a pod is known
+├── UnknownNodeError                404: no such node
+├── ExpiredError                    410: there was a record; it is too old
+├── BadRequestError(ValueError)     400: the question does not read: where, and why
+├── TokenError                      401: no token, or not ours
+└── LeaderError                     503: this replica does not decide, and the one that does is
+                                    not to be had
+"""
+
+from __future__ import annotations
+
+
+class ExplainError(Exception):
+    """The root of this package's errors; `status` is the HTTP status of the answer."""
+
+    status = 500
+
+
+class UnknownPodError(ExplainError):
+    """No decision about such a pod is known."""
+
+    status = 404
+
+    def __init__(self, namespace: str, name: str) -> None:
+        super().__init__(
+            f"pod {namespace}/{name}: no decision about it is known; gputopo was not asked about "
+            "such a pod since it started"
+        )
+
+
+class UnknownNodeError(ExplainError):
+    """There is no such node in the inventory."""
+
+    status = 404
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"node {node}: is not in the inventory")
+
+
+class ExpiredError(ExplainError):
+    """There was a record of the pod. Ages are in seconds."""
+
+    status = 410
+
+    def __init__(self, namespace: str, name: str, age: float, kept: float) -> None:
+        super().__init__(
+            f"pod {namespace}/{name}: its last decision is {age:.0f} s old, and records are kept "
+            f"for {kept:.0f} s at most"
+        )
+
+
+class BadRequestError(ExplainError, ValueError):
+    """The question cannot be read; `place` names the parameter or field."""
+
+    status = 400
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.place = place
+        self.problem = problem
+
+
+class TokenError(ExplainError):
+    """A bearer token is wanted."""
+
+    status = 401
+
+
+class LeaderError(ExplainError):
+    """This replica does not decide, and the one that does cannot be asked."""
+
+    status = 503

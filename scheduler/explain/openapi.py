@@ -1,0 +1,177 @@
+"""The OpenAPI document of the API, made of the structs that it answers with."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from scheduler.explain.shapes import (
+    ClusterAnswer,
+    ErrorAnswer,
+    HostScore,
+    NodeAnswer,
+    NodeLine,
+    PodAnswer,
+    PodLine,
+    StrategyScores,
+)
+
+API_VERSION: Final = "1.0.0"
+
+_REF: Final = "#/components/schemas/{name}"
+
+Json = dict[str, Any]
+
+_NAME: Final = {"type": "string", "minLength": 1}
+_ERRORS: Final = {
+    "400": "A parameter does not read.",
+    "401": "A bearer token is wanted.",
+    "404": "There is no such pod or node.",
+    "410": "There was a record; it is too old.",
+    "503": "This replica does not decide, and the one that does is not to be had.",
+}
+
+
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": _NAME}
+
+
+def _top(default: int) -> Json:
+    return {
+        "name": "top",
+        "in": "query",
+        "required": False,
+        "description": "How many nodes.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": default},
+    }
+
+
+class _Get(msgspec.Struct, frozen=True):
+    """One thing to ask for: where, what comes back, and which errors may."""
+
+    path: str
+    name: str
+    summary: str
+    answer: object
+    parameters: tuple[Json, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+_POD: Final = (_in_path("namespace"), _in_path("name"))
+
+_OUTCOME: Final = {
+    "name": "outcome",
+    "in": "query",
+    "required": False,
+    "description": "Only these; pending are all that are not bound.",
+    "schema": {
+        "type": "string",
+        "enum": ["pending", "planned", "refused", "deferred", "bound"],
+    },
+}
+_LIMIT: Final = {
+    "name": "limit",
+    "in": "query",
+    "required": False,
+    "description": "How many at most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1000},
+}
+
+_GETS: Final = (
+    _Get(
+        "/v1/pods",
+        "listPods",
+        "The pods that were asked about, the last first.",
+        list[PodLine],
+        (_OUTCOME, _LIMIT),
+        ("400",),
+    ),
+    _Get(
+        "/v1/pods/{namespace}/{name}",
+        "getPod",
+        "Everything that is known of a pod.",
+        PodAnswer,
+        (*_POD, _top(10)),
+        ("400", "404", "410"),
+    ),
+    _Get(
+        "/v1/pods/{namespace}/{name}/scores",
+        "getScores",
+        "The best nodes of the pod's last decision, the best first.",
+        list[HostScore],
+        (*_POD, _top(10)),
+        ("400", "404", "410"),
+    ),
+    _Get(
+        "/v1/pods/{namespace}/{name}/strategies",
+        "getStrategies",
+        "The best nodes of each strategy in the pod's last decision.",
+        list[StrategyScores],
+        (*_POD, _top(5)),
+        ("400", "404", "410"),
+    ),
+    _Get("/v1/nodes", "listNodes", "All nodes by name.", list[NodeLine]),
+    _Get(
+        "/v1/nodes/{node}",
+        "getNode",
+        "One node in full.",
+        NodeAnswer,
+        (_in_path("node"),),
+        ("404",),
+    ),
+    _Get(
+        "/v1/cluster",
+        "getCluster",
+        "What the cluster has, what is left, and which sets that gives.",
+        ClusterAnswer,
+    ),
+    _Get("/openapi.json", "getDocument", "This document.", dict[str, Any]),
+)
+
+
+@lru_cache(maxsize=1)
+def document() -> Json:
+    """Return the document."""
+    schemas, components = msgspec.json.schema_components(
+        [*(get.answer for get in _GETS), ErrorAnswer], ref_template=_REF
+    )
+    error = schemas[-1]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gputopo explain",
+            "version": API_VERSION,
+            "description": "Why a pod is where it is, why another waits, and what is left.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            get.path: {"get": _operation(get, schema, error)}
+            for get, schema in zip(_GETS, schemas, strict=False)
+        },
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(get: _Get, schema: object, error: object) -> Json:
+    answers: Json = {"200": {"description": get.summary, "content": _content(schema)}}
+    for status in sorted({*get.errors, "401", "503"}):
+        answers[status] = {"description": _ERRORS[status], "content": _content(error)}
+    operation: Json = {"operationId": get.name, "summary": get.summary, "responses": answers}
+    if get.parameters:
+        operation["parameters"] = list(get.parameters)
+    return operation
+
+
+def _content(schema: object) -> Json:
+    return {"application/json": {"schema": schema}}
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n")

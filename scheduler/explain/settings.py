@@ -1,0 +1,50 @@
+"""What the operator may set of the API."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from scheduler.explain.store import Limits
+
+
+class ExplainSettings(BaseModel):
+    """How long decisions are kept, and who may read them.
+
+    A record is kept for `keep_seconds` after the last try of its pod; there are at most
+    `max_records` in about `max_mib` of memory, and the oldest lose the scores of nodes that are
+    not at the top before they go. `port` -1 means that there is no API. An address that is not
+    the machine's own loopback wants `token_file`: who reads the API must then send what stands
+    in it as a bearer token.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=-1, le=65535)] = 8887
+    token_file: Path | None = None
+    keep_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    max_mib: Annotated[int, Field(ge=1, le=16_384)] = 64
+
+    @model_validator(mode="after")
+    def _token_when_wide(self) -> Self:
+        if self.port >= 0 and self.token_file is None and not is_loopback(self.host):
+            raise ValueError(f"host {self.host}: others reach it, so token_file is needed")
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """What the store may hold."""
+        return Limits(self.keep_seconds, self.max_records, self.max_mib << 20)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
