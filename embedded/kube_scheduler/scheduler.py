@@ -8,7 +8,6 @@ when its text changes.
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ import structlog
 
 from embedded.kube_scheduler.amounts import request_of
 from embedded.kube_scheduler.board import Board, WaitingPod
+from embedded.kube_scheduler.bodies import default_binding, failed_scheduling, unschedulable
 from embedded.kube_scheduler.cache import NodeInfo
 from embedded.kube_scheduler.election import Election
 from embedded.kube_scheduler.events import Plugin
@@ -27,6 +27,7 @@ from embedded.kube_scheduler.filters import Refusal, describe_refusal, refuse_no
 from embedded.kube_scheduler.preemption import Eviction, find_eviction
 from embedded.kube_scheduler.queue import Backoff
 from embedded.kube_scheduler.scores import choose_node
+from embedded.kube_scheduler.sinks import NodeSink, PodSink
 from runtime.errors import KubeError
 from runtime.kube import KubeClient
 from runtime.objects import Node, Pod
@@ -68,7 +69,7 @@ class Scheduler:
             client,
             "/api/v1/pods",
             dict[str, Any],
-            _PodSink(self.board),
+            PodSink(self.board),
             name="kube-scheduler pods",
             last_pause=1.0,
         )
@@ -76,7 +77,7 @@ class Scheduler:
             client,
             "/api/v1/nodes",
             Node,
-            _NodeSink(self.board),
+            NodeSink(self.board),
             name="kube-scheduler nodes",
             last_pause=1.0,
         )
@@ -205,7 +206,7 @@ class Scheduler:
             else:
                 self._client.post(
                     f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/binding",
-                    _default_binding(waiting, node),
+                    default_binding(waiting.pod, node),
                     timeout=_STATUS_TIMEOUT,
                 )
         except (ExtenderError, KubeError) as error:
@@ -272,18 +273,7 @@ class Scheduler:
         said = f"{reason}: {text} {nominated or ''}"
         if self.board.closed or self._written.get(meta.uid) == said:
             return
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": text,
-            "lastTransitionTime": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-        # The version keeps a late write from the status of a pod that was bound meanwhile.
-        status: dict[str, Any] = {"conditions": [condition]}
-        if nominated is not None:
-            status["nominatedNodeName"] = nominated
-        body = {"metadata": {"resourceVersion": meta.resource_version}, "status": status}
+        body = unschedulable(waiting.pod, reason, text, nominated)
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         try:
             self._client.patch(path, body, timeout=_STATUS_TIMEOUT)
@@ -292,75 +282,3 @@ class Scheduler:
             _log.info("condition not written", pod=waiting.pod.key, error=str(error))
         else:
             self._written[meta.uid] = said
-
-
-class _PodSink:
-    """Pods to the board. A list replaces all, so what it lacks is gone."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def listed(self, objects: tuple[dict[str, Any], ...], /) -> None:
-        there = {_uid(whole) for whole in objects}
-        for uid in self._board.known_pods() - there:
-            self._board.remove_pod(uid)
-        for whole in objects:
-            self._board.set_pod(whole)
-
-    def changed(self, obj: dict[str, Any], /) -> None:
-        self._board.set_pod(obj)
-
-    def deleted(self, obj: dict[str, Any], /) -> None:
-        self._board.remove_pod(_uid(obj))
-
-
-class _NodeSink:
-    """Nodes to the board."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def listed(self, objects: tuple[Node, ...], /) -> None:
-        for name in self._board.known_nodes() - {node.metadata.name for node in objects}:
-            self._board.remove_node(name)
-        for node in objects:
-            self._board.set_node(node)
-
-    def changed(self, obj: Node, /) -> None:
-        self._board.set_node(obj)
-
-    def deleted(self, obj: Node, /) -> None:
-        self._board.remove_node(obj.metadata.name)
-
-
-def _uid(whole: dict[str, Any]) -> str:
-    meta = whole.get("metadata")
-    return str(meta.get("uid", "")) if isinstance(meta, dict) else ""
-
-
-def failed_scheduling(pod: Pod, note: str) -> dict[str, Any]:
-    """Return the event that tells a pod's author why it waits."""
-    meta = pod.metadata
-    about = {"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}
-    return {
-        "metadata": {"generateName": f"{meta.name}.", "namespace": meta.namespace},
-        "eventTime": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": pod.spec.scheduler_name or "",
-        "reportingInstance": "embedded",
-        "action": "Scheduling",
-        "reason": "FailedScheduling",
-        "type": "Warning",
-        "regarding": about,
-        # The API server takes no longer ones.
-        "note": note[:1024],
-    }
-
-
-def _default_binding(waiting: WaitingPod, node: str) -> dict[str, Any]:
-    meta = waiting.pod.metadata
-    return {
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-    }

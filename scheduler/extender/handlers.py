@@ -241,8 +241,8 @@ class Handlers:
         request = decision.request
         return (
             request.preempts
-            and request.priority > self._inventory.lowest_priority()
             and FreeGpus.name in decision.counts()
+            and request.priority > self._inventory.lowest_priority()
         )
 
     def _refusal(self, request: PodRequest) -> _Refused | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from mock_nvml import gpu_uuid
-from runtime.errors import ConflictError, NotFoundError
+from runtime.errors import ApiError, ConflictError, NotFoundError
 from runtime.kube import KubeClient
 from runtime.objects import Node
 from tests.contract.cluster import MACHINES, Binding, Effect, Fate, PodPlan, Sets
@@ -68,7 +68,7 @@ class ApiSide:
     def submit(self, pod: PodPlan) -> str:
         """Create the pod; return its UID."""
         if pod.priority:
-            self._make_class(pod.priority)
+            self._make_class(pod)
         made = self._client.post(PODS, _manifest(pod))
         return str(msgspec.json.decode(made)["metadata"]["uid"])
 
@@ -136,16 +136,15 @@ class ApiSide:
 
     def cordon(self, node: str, on: bool = True) -> None:
         """Mark a node unschedulable, or schedulable again."""
-        self._client.patch(_node_path(node), {"spec": {"unschedulable": on or None}})
+        self._change(node, {"unschedulable": on or None})
 
     def taint(self, node: str, effect: Effect) -> None:
         """Give a node a taint."""
-        taints = [{"key": _TAINT, "effect": effect}]
-        self._client.patch(_node_path(node), {"spec": {"taints": taints}})
+        self._change(node, {"taints": [{"key": _TAINT, "effect": effect}]})
 
     def untaint(self, node: str) -> None:
         """Take it away."""
-        self._client.patch(_node_path(node), {"spec": {"taints": None}})
+        self._change(node, {"taints": None})
 
     def lose_gpu(self, node: str, gpu: int) -> None:
         """Let a GPU fall off the bus."""
@@ -296,10 +295,35 @@ class ApiSide:
         assert pair is not None
         return pair
 
-    def _make_class(self, priority: int) -> None:
-        made = {"metadata": {"name": _class_name(priority)}, "value": priority}
+    def _make_class(self, pod: PodPlan) -> None:
+        """See that there is a class of the pod's priority, and that admission knows of it."""
+        made = {"metadata": {"name": _class_name(pod.priority)}, "value": pod.priority}
         with contextlib.suppress(ConflictError):
             self._client.post(_CLASSES, made)
+
+        def is_known() -> bool:
+            try:
+                self._client.post(PODS, _manifest(pod), {"dryRun": "All"})
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                return False
+            return True
+
+        wait_until(is_known, _PATIENCE, "the priority class to be known")
+
+    def _change(self, node: str, spec: dict[str, Any]) -> None:
+        """Change a node's spec; return when the kube-schedulers have been told."""
+        before = self._node(node).metadata.resource_version
+        answer = self._client.patch(_node_path(node), {"spec": spec})
+        version = str(msgspec.json.decode(answer)["metadata"]["resourceVersion"])
+        for pair in self._pairs:
+            if version != before and pair.alive:
+                wait_until(
+                    lambda pair=pair: pair.scheduler_gate.passed(version),  # type: ignore[misc]  # a default binds the loop's value
+                    _PATIENCE,
+                    f"the kube-scheduler of pair {pair.name} to be told of {node}",
+                )
 
     def _befall(self, node: str, fault: dict[str, Any]) -> None:
         path = self._faults[node]
