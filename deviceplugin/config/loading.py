@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from deviceplugin.config.model import VERSION, Config
 from deviceplugin.config.options import Given, read_variables
 from runtime.errors import SettingsError
-from runtime.sources import Key, Sources, dotted
+from runtime.sources import Key, Sources
 
 
 def load_config(
@@ -89,6 +89,3 @@ def _split_channels(sources: Sources) -> None:
     if isinstance(imex, dict) and isinstance(imex.get("channelIDs"), str):
         words = [word.strip() for word in imex["channelIDs"].split(",") if word.strip()]
         imex["channelIDs"] = words
-
-
-__all__ = ["Config", "check_config", "dotted", "load_config", "read_config"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -65,7 +64,7 @@ class Resource(msgspec.Struct, frozen=True, dict=True):
     """A resource as kubelet knows it, and how its devices may be asked for.
 
     `one_each` refuses a container that asks for more than one device, `distinct` one that would
-    get two replicas of one GPU. `mps_base` is the name that MPS' folders are made of.
+    get two replicas of one GPU.
     """
 
     name: str
@@ -83,10 +82,6 @@ class Resource(msgspec.Struct, frozen=True, dict=True):
     def whole(self) -> bool:
         """Whether every device is a whole GPU that nobody shares: then links decide."""
         return all(device.id == device.gpu for device in self.devices)
-
-    def uuids(self) -> Iterator[str]:
-        """Yield the uuid of each GPU or MIG instance once."""
-        yield from dict.fromkeys(device.uuid for device in self.devices)
 
 
 def uuid_of(device_id: str) -> str:

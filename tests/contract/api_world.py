@@ -36,6 +36,7 @@ SETTINGS: Final = {
     "reinit_seconds": 0.2,
     "publish_seconds": 0.05,
     "read_back_seconds": 0.3,
+    "config_poll_seconds": 0.1,
 }
 MIRROR_KEY: Final = "kubernetes.io/config.mirror"
 """Marks a pod that stands for a static one; only kubelet can end that."""
@@ -82,6 +83,8 @@ class ApiWorld(abc.ABC):
         self._faults = parts.folder / "faults.yaml"
         self._gate = Gate(parts.plain)
         self._way = write_kubeconfig(parts.folder / "through-gate", self._gate.port)
+        self._offer = parts.folder / "offer.yaml"
+        self.configure("")
         self._config = parts.folder / "plugin.yaml"
         self._config.write_bytes(msgspec.yaml.encode({**SETTINGS, "numa_hints": setup.numa_hints}))
         self._plugin: PluginProcess | None = None
@@ -211,9 +214,16 @@ class ApiWorld(abc.ABC):
         text = (self._node().metadata.annotations or {}).get(STATE_KEY)
         return None if text is None else decode_state(text)
 
-    def allocatable(self) -> int:
-        """Return how many GPUs node.status offers."""
-        return int((self._node().status.allocatable or {}).get(RESOURCE, "0"))
+    def configure(self, text: str) -> None:
+        """Give the plugin another configuration of what is offered."""
+        fresh = self._offer.with_suffix(".new")
+        fresh.write_text(text)
+        # In one step: the plugin may look at any time.
+        fresh.replace(self._offer)
+
+    def allocatable(self, resource: str = RESOURCE) -> int:
+        """Return how many devices of a resource node.status offers."""
+        return int((self._node().status.allocatable or {}).get(resource, "0"))
 
     # The plugin and its way to the API server.
 
@@ -294,6 +304,7 @@ class ApiWorld(abc.ABC):
         self.resume_api_server()
         self.start_kubelet()
         self.reconnect_plugin()
+        self.configure("")
         if self._plugin is None:
             self.start_plugin()
         else:
@@ -316,6 +327,7 @@ class ApiWorld(abc.ABC):
                 "node-name": NODE,
                 "kubeconfig": self._way,
                 "config": self._config,
+                "config-file": self._offer,
                 "device-plugins-dir": parts.device_plugins_dir,
                 "pod-resources-socket": parts.pod_resources_socket,
                 "sysfs-root": parts.folder / "sys",
@@ -367,7 +379,8 @@ class ApiWorld(abc.ABC):
         return msgspec.json.decode(self._client.get(f"/api/v1/nodes/{NODE}"), type=Node)
 
     def _places(self, ids: Iterable[str]) -> frozenset[int]:
-        return frozenset(self._uuids.index(one) for one in ids)
+        # A replica's id has its number after the uuid.
+        return frozenset(self._uuids.index(one.split("::")[0]) for one in ids)
 
 
 def write_kubeconfig(path: Path, port: int) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tests.contract.world import NAMESPACE, NODE, RESOURCE, PodPlan
+from tests.contract.world import NAMESPACE, NODE, PodPlan
 from topology.wire import ASSIGNMENT_KEY, STRICT_KEY, Assignment, encode_assignment
 
 Body = dict[str, Any]
@@ -66,5 +66,5 @@ def binding_body(pod: PodPlan, uid: str, uuids: Sequence[str]) -> Body:
 
 def _container(pod: PodPlan, name: str) -> Body:
     count = pod.counts[name]
-    limits = {RESOURCE: str(count)} if count else {}
+    limits = {pod.resource: str(count)} if count else {}
     return {"name": name, "image": IMAGE, "resources": {"limits": limits}}

@@ -36,8 +36,8 @@ class PodPlan(msgspec.Struct, frozen=True):
     """A pod to be: GPUs wanted by each container, and the set that its Binding carries.
 
     `sets` None: the Binding carries none. `raw` stands in the annotation as it is, instead.
-    `inits` and `sidecars` name the containers of `counts` that are init containers: the former
-    have ended as soon as they are started, the latter run on.
+    `resource` is what is counted. `inits` and `sidecars` name the containers of `counts` that are
+    init containers: the former have ended as soon as they are started, the latter run on.
     """
 
     name: str
@@ -47,6 +47,7 @@ class PodPlan(msgspec.Struct, frozen=True):
     strict: bool = False
     inits: tuple[str, ...] = ()
     sidecars: tuple[str, ...] = ()
+    resource: str = RESOURCE
 
 
 class World(Protocol):
@@ -92,8 +93,11 @@ class World(Protocol):
     def state(self) -> NodeState | None:
         """Return what the Node's annotation says, None if there is none."""
 
-    def allocatable(self) -> int:
-        """Return how many GPUs node.status offers."""
+    def configure(self, text: str) -> None:
+        """Give the plugin another configuration of what is offered; it follows by itself."""
+
+    def allocatable(self, resource: str = RESOURCE) -> int:
+        """Return how many devices of a resource node.status offers."""
 
     def uuids(self) -> tuple[str, ...]:
         """Return the GPUs' uuids in the node's order."""
