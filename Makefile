@@ -45,7 +45,7 @@ lint: install  ## formatting, lint, types, layers, docstrings, spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/interrogate --quiet topology runtime mock_nvml deviceplugin scheduler embedded cli daemonset tests
+	$(BIN)/interrogate --quiet topology runtime mock_nvml deviceplugin scheduler embedded traces cli daemonset tests
 	$(BIN)/typos
 
 format: install  ## let ruff format and fix

@@ -19,12 +19,13 @@ import typer
 from cli.usage import print_json
 from scheduler.errors import SchedulerError
 from scheduler.simulation.boards import Machines
-from scheduler.simulation.errors import ReplayError, TraceError
+from scheduler.simulation.errors import ReplayError
 from scheduler.simulation.measures import Outcome, mean_outcome
 from scheduler.simulation.policies.catalogue import COMPARED, POLICIES, check_policies
 from scheduler.simulation.runs import run_once
-from scheduler.simulation.trace import Node, Task, read_nodes, read_tasks
 from topology.errors import TopologyError
+from traces.errors import TraceError
+from traces.openb import Node, Task, read_nodes, read_tasks
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,7 +118,7 @@ def simulate(
         reports = [_make_report(name, [runs[name, seed] for seed in wanted]) for name in names]
         if csv_file is not None:
             csv_file.write_text(_write_csv(reports), encoding="utf-8")
-    except (SchedulerError, TopologyError, OSError) as error:
+    except (SchedulerError, TopologyError, TraceError, OSError) as error:
         # main prints it as one line and ends with 2.
         raise typer.TyperException(" ".join(str(error).split())) from None
     if not json:

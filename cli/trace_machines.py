@@ -10,9 +10,9 @@ import msgspec
 from cli.discovered import discover_machine
 from scheduler.simulation.boards import cut_machine
 from scheduler.simulation.errors import ReplayError
-from scheduler.simulation.trace import Node
 from topology.catalogue import load_machine
 from topology.model import NodeTopology
+from traces.openb import Node
 
 # openb tells models and counts, not boards. G2 and G3 are undisclosed: G3 (39 nodes, the most CPU)
 # stands for an NVSwitch, G2 (549 nodes) for bridged pairs. T4, P100 and A10 are PCIe cards; the

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler.simulation.errors import ReplayError
-from scheduler.simulation.trace import Task, TaskClass
+from traces.openb import Task, TaskClass
 
 
 def order_arrivals(

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import msgspec
 
 from scheduler.engine.columns import Hardware, hardware_of
-from scheduler.simulation.trace import Node
 from topology.gpuset import GpuSet
 from topology.links import Level
 from topology.model import Gpu, NodeTopology, TopologyClass
 from topology.reference import ReferenceAllocator
 from topology.tables import DEFAULT_MIX, Mix, tables_for
+from traces.openb import Node
 
 Machines = Mapping[tuple[str, int], NodeTopology]
 """The machine of each (model, number of GPUs)."""

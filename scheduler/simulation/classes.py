@@ -8,7 +8,7 @@ from scheduler.engine.columns import Kind
 from scheduler.engine.request import Amounts, ContainerRequest, Demand, PodRequest
 from scheduler.engine.waste import Workload
 from scheduler.engine.workload import PodClass, count_classes, trim_mix
-from scheduler.simulation.trace import WHOLE_GPU_MILLI, TaskClass
+from traces.openb import WHOLE_GPU_MILLI, TaskClass
 
 
 def pod_class(task: TaskClass) -> PodClass:

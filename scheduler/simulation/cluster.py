@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from scheduler.engine.arrays import BoolArray, IntArray
-from scheduler.simulation.trace import WHOLE_GPU_MILLI, Node, TaskClass
 from topology.gpuset import GpuSet, positions
+from traces.openb import WHOLE_GPU_MILLI, Node, TaskClass
 
 MOST_PODS: Final = 1001
 """Pods that a node takes, as in the published protocol."""

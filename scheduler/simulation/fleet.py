@@ -16,9 +16,9 @@ from scheduler.engine.request import Amounts
 from scheduler.engine.workload import Expected
 from scheduler.simulation.boards import Boards
 from scheduler.simulation.cluster import MOST_PODS
-from scheduler.simulation.trace import Node, TaskClass
 from topology.gpuset import GpuSet, full_set, positions
 from topology.tables import DEFAULT_MIX, Mix
+from traces.openb import Node, TaskClass
 
 
 class Fleet:

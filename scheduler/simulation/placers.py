@@ -24,8 +24,8 @@ from scheduler.simulation.policies.framework import (
     idle_devices,
     tightest,
 )
-from scheduler.simulation.trace import WHOLE_GPU_MILLI, Node, TaskClass
 from topology.gpuset import EMPTY, GpuSet, gpuset
+from traces.openb import WHOLE_GPU_MILLI, Node, TaskClass
 
 NOWHERE = -1
 """The row of a task that no node could take."""

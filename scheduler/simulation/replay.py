@@ -10,7 +10,7 @@ import numpy as np
 from scheduler.engine.arrays import FloatArray, IntArray
 from scheduler.simulation.cluster import Cluster
 from scheduler.simulation.placers import NOWHERE, Placer
-from scheduler.simulation.trace import TaskClass
+from traces.openb import TaskClass
 
 
 class Course(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from scheduler.simulation.errors import ReplayError
 from scheduler.simulation.measures import Outcome, measure
 from scheduler.simulation.policies.catalogue import Surroundings, make_placer
 from scheduler.simulation.replay import replay
-from scheduler.simulation.trace import Node, Task
+from traces.openb import Node, Task
 
 
 def run_once(

@@ -8,7 +8,16 @@ from importlib.metadata import metadata, packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OURS = ("topology", "runtime", "mock_nvml", "deviceplugin", "scheduler", "embedded", "cli")
+OURS = (
+    "topology",
+    "runtime",
+    "mock_nvml",
+    "deviceplugin",
+    "scheduler",
+    "embedded",
+    "traces",
+    "cli",
+)
 
 
 def test_each_top_level_name_is_ours_alone() -> None:

@@ -31,12 +31,12 @@ from scheduler.simulation.classes import pod_class
 from scheduler.simulation.cluster import Cluster
 from scheduler.simulation.fleet import Fleet
 from scheduler.simulation.placers import EnginePlacer, Placement
-from scheduler.simulation.trace import Node, Task, TaskClass, read_nodes, read_tasks
 from tests.scheduler.conftest import Border, Town
 from tests.scheduler.nodes import bridged, container, mesh, node_object, pcie, pod_object, switched
 from topology.gpuset import positions
 from topology.model import NodeTopology
 from topology.wire import ASSIGNMENT_KEY, GPU_MODEL_KEY, decode_assignment
+from traces.openb import Node, Task, TaskClass, read_nodes, read_tasks
 
 EXCERPT = Path(__file__).parent / "openb_excerpt"
 NODES = read_nodes((EXCERPT / "nodes.csv").read_text(), "nodes.csv")

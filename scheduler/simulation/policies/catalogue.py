@@ -28,7 +28,7 @@ from scheduler.simulation.policies.published import (
     Random,
 )
 from scheduler.simulation.policies.stock import StockScheduler
-from scheduler.simulation.trace import Node, TaskClass
+from traces.openb import Node, TaskClass
 
 
 class Surroundings(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from scheduler.simulation.classes import pod_class
 from scheduler.simulation.cluster import View
 from scheduler.simulation.policies.framework import Rating, Steadfast
 from scheduler.simulation.policies.published import TOP, whole
-from scheduler.simulation.trace import WHOLE_GPU_MILLI, TaskClass
+from traces.openb import WHOLE_GPU_MILLI, TaskClass
 
 
 class Fgd(Steadfast):

@@ -11,7 +11,7 @@ import numpy as np
 
 from scheduler.engine.arrays import FloatArray, IntArray
 from scheduler.simulation.cluster import View
-from scheduler.simulation.trace import WHOLE_GPU_MILLI, TaskClass
+from traces.openb import WHOLE_GPU_MILLI, TaskClass
 
 
 class Ties(Enum):

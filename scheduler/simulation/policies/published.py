@@ -13,7 +13,7 @@ import numpy as np
 from scheduler.engine.arrays import FloatArray, IntArray
 from scheduler.simulation.cluster import NO_KIND, View
 from scheduler.simulation.policies.framework import Rating, Steadfast, Ties
-from scheduler.simulation.trace import WHOLE_GPU_MILLI, TaskClass
+from traces.openb import WHOLE_GPU_MILLI, TaskClass
 
 TOP: Final = 100
 CPU_SCALE: Final = 128_000

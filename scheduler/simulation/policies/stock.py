@@ -7,7 +7,7 @@ import numpy as np
 from scheduler.simulation.cluster import View
 from scheduler.simulation.policies.framework import Rating, Steadfast, Ties
 from scheduler.simulation.policies.published import TOP, whole
-from scheduler.simulation.trace import TaskClass
+from traces.openb import TaskClass
 
 
 class StockScheduler(Steadfast):

@@ -11,7 +11,7 @@ from scheduler.engine.plugins.balance import FREE_CPU, STRANDED, STRANDING
 from scheduler.engine.plugins.fragmentation import LIMIT
 from scheduler.engine.plugins.model_fit import PRESSURE
 from scheduler.engine.workload import PodClass
-from scheduler.simulation.trace import TaskClass
+from traces.openb import TaskClass
 
 
 class State(msgspec.Struct, frozen=True):

@@ -9,9 +9,9 @@ from scheduler.simulation.cluster import Cluster
 from scheduler.simulation.placers import RatingPlacer
 from scheduler.simulation.policies.published import BestFit
 from scheduler.simulation.runs import run_once
-from scheduler.simulation.trace import Node, Task, TaskClass
 from tests.scheduler.nodes import bridged, switched
 from topology.gpuset import gpuset
+from traces.openb import Node, Task, TaskClass
 
 PAIR = TaskClass(1000, 1, 2, 1000)
 ONE = TaskClass(1000, 1, 1, 1000)

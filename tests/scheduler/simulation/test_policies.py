@@ -37,9 +37,9 @@ from scheduler.simulation.policies.published import BestFit, Clustering, DotProd
 from scheduler.simulation.policies.stock import StockScheduler
 from scheduler.simulation.replay import replay
 from scheduler.simulation.runs import run_once
-from scheduler.simulation.trace import Node, Task, TaskClass
 from tests.scheduler.simulation import oracle
 from topology.gpuset import gpuset
+from traces.openb import Node, Task, TaskClass
 
 # Examples are clusters with tasks on them: a few tell as much as many, in less time.
 few = settings(max_examples=25, deadline=None)

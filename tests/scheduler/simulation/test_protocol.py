@@ -16,7 +16,7 @@ from scheduler.simulation.measures import measure
 from scheduler.simulation.placers import NOWHERE, RatingPlacer, pick
 from scheduler.simulation.policies.framework import Rating, Steadfast, Ties
 from scheduler.simulation.replay import Course, replay
-from scheduler.simulation.trace import Node, Task, TaskClass
+from traces.openb import Node, Task, TaskClass
 
 WHOLE = TaskClass(1000, 1, 1, 1000)
 HALF = TaskClass(1000, 1, 1, 500)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from scheduler.simulation.errors import TraceError
+from traces.errors import TraceError
 
 WHOLE_GPU_MILLI: Final = 1000
 NODE_COLUMNS: Final = ("sn", "cpu_milli", "memory_mib", "gpu")
@@ -57,11 +58,29 @@ class TaskClass(msgspec.Struct, frozen=True):
         return 0 < self.share_milli < WHOLE_GPU_MILLI
 
 
+class Times(msgspec.Struct, frozen=True):
+    """When a task was created, began to run and ended, in seconds from the trace's start.
+
+    `begun` is None for a task that never ran.
+    """
+
+    created: float
+    ended: float
+    begun: float | None = None
+
+    @property
+    def life(self) -> float:
+        """How long it ran; of one that never did, how long it was there."""
+        return self.ended - (self.created if self.begun is None else self.begun)
+
+
 class Task(msgspec.Struct, frozen=True):
-    """A row of a pod list."""
+    """A row of a pod list, and its line; `times` are None where the list has none."""
 
     name: str
     kind: TaskClass
+    times: Times | None = None
+    line: int = 0
 
 
 def read_nodes(text: str, source: str) -> tuple[Node, ...]:
@@ -104,10 +123,21 @@ def read_tasks(text: str, source: str) -> tuple[Task, ...]:
             models=tuple(sorted(models)) if gpus else (),
         )
         # Equal classes are one object: a list of 8152 tasks has some 150.
-        tasks.append(Task(name, kinds.setdefault(kind, kind)))
+        tasks.append(Task(name, kinds.setdefault(kind, kind), _read_times(row), row.line))
     if not tasks:
         raise TraceError(source, 0, "", "holds no task")
     return tuple(tasks)
+
+
+def _read_times(row: _Row) -> Times | None:
+    created, ended, begun = map(row.time, ("creation_time", "deletion_time", "scheduled_time"))
+    if created is None or ended is None:
+        return None
+    if ended < created:
+        raise row.fault("deletion_time", "earlier than creation_time")
+    if begun is not None and not created <= begun <= ended:
+        raise row.fault("scheduled_time", "not between creation_time and deletion_time")
+    return Times(created, ended, begun)
 
 
 class _Row:
@@ -116,12 +146,12 @@ class _Row:
     def __init__(self, cells: dict[str, str], source: str, line: int, seen: set[str]) -> None:
         self._cells = cells
         self._source = source
-        self._line = line
+        self.line = line
         self._seen = seen
 
     def fault(self, column: str, problem: str) -> TraceError:
         """Make the error that names this row's column."""
-        return TraceError(self._source, self._line, column, problem)
+        return TraceError(self._source, self.line, column, problem)
 
     def text(self, column: str) -> str:
         """Return a cell, empty where the list lacks the column."""
@@ -134,6 +164,19 @@ class _Row:
         if not (text.isascii() and text.isdigit() and len(text) < 16) or int(text) > highest:
             raise self.fault(column, f"{text[:40]!r} is not a whole number of 0 to {highest}")
         return int(text)
+
+    def time(self, column: str) -> float | None:
+        """Return seconds, None for an empty cell or a column that the list lacks."""
+        text = self.text(column)
+        if not text:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not math.isfinite(seconds) or seconds < 0:
+            raise self.fault(column, f"{text[:40]!r} is not a time in seconds")
+        return seconds
 
     def name(self, column: str) -> str:
         """Return a cell that is not empty and that no row before had."""

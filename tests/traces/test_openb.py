@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.simulation.errors import TraceError
-from scheduler.simulation.trace import Node, Task, TaskClass, read_nodes, read_tasks
+from traces.errors import TraceError
+from traces.openb import Node, Task, TaskClass, Times, read_nodes, read_tasks
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\n"
 TASKS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\n"
@@ -20,7 +20,7 @@ def test_nodes_are_read_in_the_order_of_the_list() -> None:
 def test_columns_are_found_by_name() -> None:
     """The order of columns does not matter, nor do columns that nobody asks for."""
     text = "qos,num_gpu,gpu_milli,name,memory_mib,cpu_milli\nBE,1,470,p,2048,3152\n"
-    assert read_tasks(text, "x") == (Task("p", TaskClass(3152, 2048, 1, 470)),)
+    assert read_tasks(text, "x") == (Task("p", TaskClass(3152, 2048, 1, 470), line=2),)
 
 
 def test_a_byte_order_mark_and_empty_lines_are_passed_over() -> None:
@@ -79,4 +79,40 @@ def test_a_bad_task_is_named(row: str, told: str) -> None:
     """Shares must be what the format allows."""
     with pytest.raises(TraceError, match=r"^p\.csv:2:") as caught:
         read_tasks(TASKS + row + "\n", "p.csv")
+    assert str(caught.value) == told
+
+
+TIMES = TASKS.replace("gpu_spec", "creation_time,deletion_time,scheduled_time")
+
+
+@pytest.mark.parametrize(
+    ("cells", "times", "life"),
+    [
+        ("0,8000,500", Times(0, 8000, 500), 7500),
+        ("100,8000,", Times(100, 8000), 7900),
+        (",,", None, None),
+        ("5,,5", None, None),
+    ],
+)
+def test_times_are_read_where_they_are(cells: str, times: Times | None, life: int | None) -> None:
+    """A task lives from when it began to run; one that never did, from its creation."""
+    (task,) = read_tasks(TIMES + f"p,1,1,1,1000,{cells}\n", "x")
+    assert task.times == times
+    assert life is None or task.times is None or task.times.life == life
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ("0,x,0", "p.csv:2:deletion_time: 'x' is not a time in seconds"),
+        ("0,inf,0", "p.csv:2:deletion_time: 'inf' is not a time in seconds"),
+        ("-1,5,0", "p.csv:2:creation_time: '-1' is not a time in seconds"),
+        ("9,5,9", "p.csv:2:deletion_time: earlier than creation_time"),
+        ("1,5,9", "p.csv:2:scheduled_time: not between creation_time and deletion_time"),
+    ],
+)
+def test_bad_times_are_named(cells: str, told: str) -> None:
+    """File, line and column, and what is wrong there."""
+    with pytest.raises(TraceError) as caught:
+        read_tasks(TIMES + f"p,1,1,1,1000,{cells}\n", "p.csv")
     assert str(caught.value) == told
