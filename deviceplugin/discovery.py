@@ -17,6 +17,7 @@ from deviceplugin.nvml_interface import (
     FATAL,
     Code,
     Device,
+    DriverFacts,
     Link,
     MigDevice,
     Nvml,
@@ -52,11 +53,13 @@ class Discovery(msgspec.Struct, frozen=True):
     """What was found, and the GPUs that were not.
 
     `mig` has the uuid of each GPU in MIG mode, with its MIG devices: () if it is not cut yet.
+    `driver` is what NVML says of itself.
     """
 
     topology: NodeTopology
     problems: tuple[GpuProblem, ...] = ()
     mig: dict[str, tuple[MigDevice, ...]] = {}
+    driver: DriverFacts = DriverFacts()
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -68,6 +71,7 @@ class _Found(msgspec.Struct, frozen=True):
     path: PciPath | None
     clique: Clique | None
     mig: tuple[MigDevice, ...] | None
+    mig_capable: bool
 
 
 def discover(nvml: Nvml, sysfs_root: Path, proc_root: Path = Path("/proc")) -> Discovery:
@@ -94,7 +98,12 @@ def discover(nvml: Nvml, sysfs_root: Path, proc_root: Path = Path("/proc")) -> D
     except ModelError as error:
         raise DiscoveryError(f"NVML contradicts itself: {error}") from error
     mig = {one.gpu.uuid: one.mig for one in found if one.mig is not None}
-    return Discovery(topology=topology, problems=tuple(problems), mig=mig)
+    driver = DriverFacts(
+        version=_ask(nvml.driver_version, ""),
+        cuda=_ask(nvml.cuda_version, ""),
+        mig_capable=frozenset(one.gpu.uuid for one in found if one.mig_capable),
+    )
+    return Discovery(topology=topology, problems=tuple(problems), mig=mig, driver=driver)
 
 
 def _read_gpu(nvml: Nvml, sysfs_root: Path, proc_root: Path, index: int) -> _Found | GpuProblem:
@@ -125,6 +134,7 @@ def _read_gpu(nvml: Nvml, sysfs_root: Path, proc_root: Path, index: int) -> _Fou
             path=path,
             clique=_ask(lambda: nvml.clique(device), None),
             mig=_read_mig(nvml, device, proc_root, gpu.minor),
+            mig_capable=_ask(lambda: nvml.mig_mode(device), None) is not None,
         )
     except NvmlError as error:
         return GpuProblem(index=index, uuid=uuid, reason=str(error), code=error.code)
@@ -146,7 +156,7 @@ def _read_mig(
     nvml: Nvml, device: Device, proc_root: Path, minor: int
 ) -> tuple[MigDevice, ...] | None:
     """Return the MIG devices, None for a GPU that is not in MIG mode."""
-    if not _ask(lambda: nvml.mig_mode(device), silent=False):
+    if not _ask(lambda: nvml.mig_mode(device), None):
         return None
     return tuple(
         msgspec.structs.replace(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from deviceplugin.conditions import ConditionLog
@@ -21,6 +22,7 @@ from deviceplugin.monitor import Monitor
 from deviceplugin.nvml_interface import Nvml
 from deviceplugin.pulse import Pulse, Watchdog
 from deviceplugin.recent import Recent
+from deviceplugin.report import compose_report
 from deviceplugin.settings import PluginSettings
 from deviceplugin.sysfs import read_gpus
 from deviceplugin.xids import Response
@@ -62,12 +64,15 @@ class Guard:
         xid_responses: Mapping[int, Response],
     ) -> None:
         self._last = Inventory()
+        self._node_name = settings.node_name
+        self._holdings = holdings
         self.board = board
         self.recent = Recent()
         self.conditions = ConditionLog()
         self.cordon = CordonKeeper(board, holdings=holdings, pods=pods)
         self.events = EventWriter(client, settings.node_name, metrics)
         pulse = Pulse()
+        metrics.nvml_silence.set_function(pulse.silence)
         self.watchdog = Watchdog(
             pulse, board, patience=settings.nvml_patience_seconds, stopping=stopping
         )
@@ -105,6 +110,22 @@ class Guard:
         if state.unhealthy:
             _log.info("GPUs were unhealthy before", unhealthy=state.unhealthy)
             self.monitor.adopt(state.unhealthy)
+
+    def report(self, problem: str | None) -> bytes:
+        """Return what ``/node`` answers; `problem` is what keeps the plugin from being ready."""
+        holders: dict[str, tuple[str, ...]] = {}
+        for pod in (self._holdings() or Holdings()).pods.values():
+            for device in pod.uuids():
+                holders[device] = (*holders.get(device, ()), pod.key)
+        report = compose_report(
+            self._node_name,
+            self.board.read(),
+            conditions=self.conditions.read(),
+            holders=holders,
+            reports=self.recent.read(),
+            problem=problem,
+        )
+        return msgspec.json.encode(report)
 
     def start(self, workers: Workers) -> None:
         """Start the threads."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from deviceplugin.nvml_interface import MigDevice
+from deviceplugin.nvml_interface import DriverFacts, MigDevice
 from deviceplugin.resources.devices import uuid_of
 from topology.gpuset import GpuSet, gpuset
 from topology.model import Gpu, NodeTopology
@@ -21,6 +21,7 @@ class Inventory(msgspec.Struct, frozen=True):
 
     `unhealthy` maps the uuid of each failed GPU to the reason, and that of each failed MIG device.
     `mig` has the uuid of each GPU in MIG mode, with its MIG devices: () if it is not cut.
+    `driver` is what NVML says of itself.
     `degraded` maps the uuid of each that works with a flaw to what it is. `cordoned` has the uuid
     of each GPU that is to get no new pod, with the ids of its devices that live pods still hold.
     """
@@ -29,6 +30,7 @@ class Inventory(msgspec.Struct, frozen=True):
     unhealthy: dict[str, str] = {}
     mig: dict[str, tuple[MigDevice, ...]] = {}
     degraded: dict[str, str] = {}
+    driver: DriverFacts = DriverFacts()
     cordoned: Cordoned = {}
 
     def failed(self) -> GpuSet:

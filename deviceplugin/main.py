@@ -206,6 +206,7 @@ class Plugin:
             registry=self.metrics.registry,
             healthy=self._is_healthy,
             ready=self._is_ready,
+            documents={"/node": self._report},
         )
 
     def start(self) -> None:
@@ -240,13 +241,15 @@ class Plugin:
     # The collaborators know each other in circles; these are the threads' door bells.
     def _hear_kubelet(self) -> None:
         self.guard.cordon.refresh()
+        holdings, inventory = self._holdings(), self.board.read()
+        if holdings is not None:
+            self.metrics.devices.show_holders(on_gpus(holdings, inventory), inventory)
         self.publisher.wake()
 
     def _holdings(self) -> Holdings | None:
+        """Return who has which device: a cordon closes MIG devices and replicas one by one."""
         reading = self.ledger.last
-        if reading is None:
-            return None
-        return on_gpus(reading.everything(), self.offering.read().inventory)
+        return None if reading is None else reading.everything()
 
     def _hear_server(self) -> None:
         self.publisher.server_answers()
@@ -257,12 +260,7 @@ class Plugin:
 
     def _tell(self, stock: Stock) -> None:
         inventory = stock.inventory
-        self.metrics.show_health(
-            {
-                (gpu.uuid, str(gpu.index)): gpu.uuid not in inventory.unhealthy
-                for gpu in inventory.topology.gpus
-            }
-        )
+        self.metrics.devices.show(inventory)
         self.publisher.wake()
 
     def _take_config(self, config: Config) -> None:
@@ -291,6 +289,9 @@ class Plugin:
     def _close_nvml(self, nvml: Nvml) -> None:
         if nvml is not self._given_nvml:
             nvml.close()
+
+    def _report(self) -> bytes:
+        return self.guard.report(self._is_ready())
 
     def _is_healthy(self) -> str | None:
         return self.offering.is_broken() or self.guard.watchdog.problem

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from deviceplugin.allocation import Drift, Outcome
+from deviceplugin.gauges import DeviceGauges
 
 
 class Rpc(StrEnum):
@@ -102,12 +102,18 @@ class Metrics:
             ["resource"],
             registry=self.registry,
         )
-        self.device_healthy = Gauge(
-            "gputopo_plugin_device_healthy",
-            "1 for a GPU that may be given out, 0 for a failed one.",
-            ["uuid", "index"],
+        self.registered_at = Gauge(
+            "gputopo_plugin_registered_timestamp_seconds",
+            "When kubelet last took the registration of a resource, in seconds since 1970.",
+            ["resource"],
             registry=self.registry,
         )
+        self.nvml_silence = Gauge(
+            "gputopo_plugin_nvml_silence_seconds",
+            "For how long the thread that speaks to NVML has not moved; below 1 while all is well.",
+            registry=self.registry,
+        )
+        self.devices = DeviceGauges(self.registry)
         self.health_events = Counter(
             "gputopo_plugin_health_events",
             "Events of GPUs by what they did: ignore, degrade, unhealthy.",
@@ -144,20 +150,7 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
-        self._shown: frozenset[tuple[str, str]] = frozenset()
         self._start_at_zero()
-
-    def show_health(self, healthy: Mapping[tuple[str, str], bool]) -> None:
-        """Show each GPU, by uuid and index; those that are not named any more vanish.
-
-        A series that stays is never away for a moment, in which it might be scraped. Not for
-        several threads.
-        """
-        for labels, well in healthy.items():
-            self.device_healthy.labels(*labels).set(well)
-        for labels in self._shown - healthy.keys():
-            self.device_healthy.remove(*labels)
-        self._shown = frozenset(healthy)
 
     def _start_at_zero(self) -> None:
         for outcome in (*Outcome, REFUSED):

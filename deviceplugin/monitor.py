@@ -30,6 +30,7 @@ from deviceplugin.inventory import Board, Inventory
 from deviceplugin.metrics import Metrics
 from deviceplugin.nvml_interface import (
     Code,
+    DriverFacts,
     EventSet,
     EventType,
     MigDevice,
@@ -112,6 +113,7 @@ class Monitor:
         self._pause = Backoff(FIRST_PAUSE, LAST_PAUSE)
         self._reinit = Appointment(Backoff(reinit_seconds, max(LAST_REINIT, reinit_seconds)))
         self._adopted: dict[str, str] = {}
+        self._driver = DriverFacts()
         self._mig: dict[str, tuple[MigDevice, ...]] = {}
         self.problem = "NVML has not been read yet"
 
@@ -344,6 +346,7 @@ class Monitor:
             )
         known = self._board.read().topology
         self._mig = {**self._mig, **found.mig}
+        self._driver = found.driver
         for uuid in found.topology.position_of().keys() - found.mig.keys():
             self._mig.pop(uuid, None)
         missing = known.position_of().keys() - found.topology.position_of().keys()
@@ -385,6 +388,7 @@ class Monitor:
                 {uuid: why for uuid, why in self._record.unhealthy().items() if uuid in present},
                 mig,
                 {uuid: why for uuid, why in self._record.degraded().items() if uuid in present},
+                self._driver,
             )
         )
 

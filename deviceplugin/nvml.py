@@ -159,6 +159,11 @@ class PynvmlNvml:
         """Return the driver's version."""
         return text(call(pynvml.nvmlSystemGetDriverVersion))
 
+    def cuda_version(self) -> str:
+        """Return the CUDA version of the driver."""
+        number = int(call(pynvml.nvmlSystemGetCudaDriverVersion_v2))
+        return f"{number // 1000}.{number % 1000 // 10}"
+
     def count(self) -> int:
         """Return how many GPUs NVML has numbered."""
         return int(call(pynvml.nvmlDeviceGetCount))
@@ -312,8 +317,8 @@ class PynvmlNvml:
             clique_id=int(info.cliqueId),
         )
 
-    def mig_mode(self, device: Device) -> bool:
-        """Return whether the GPU is in MIG mode; one without MIG is not."""
+    def mig_mode(self, device: Device) -> bool | None:
+        """Return whether the GPU is in MIG mode, None for one without MIG."""
         return read_mig_mode(device)
 
     def mig_devices(self, device: Device) -> tuple[MigDevice, ...]:

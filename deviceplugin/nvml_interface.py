@@ -67,6 +67,17 @@ class Link(msgspec.Struct, frozen=True):
     remote_pci: str | None
 
 
+class DriverFacts(msgspec.Struct, frozen=True):
+    """The driver's version and that of CUDA (``13.0``), "" where NVML does not tell.
+
+    `mig_capable` has the uuids of the GPUs that MIG could be turned on for.
+    """
+
+    version: str = ""
+    cuda: str = ""
+    mig_capable: frozenset[str] = frozenset()
+
+
 class MigEngines(msgspec.Struct, frozen=True):
     """How many engines of each kind a MIG device shares in."""
 
@@ -149,6 +160,9 @@ class Nvml(Protocol):
     def driver_version(self) -> str:
         """Return the driver's version."""
 
+    def cuda_version(self) -> str:
+        """Return the CUDA version of the driver, such as ``13.0``."""
+
     def count(self) -> int:
         """Return how many GPUs NVML has numbered, lost ones included."""
 
@@ -194,8 +208,8 @@ class Nvml(Protocol):
     def clique(self, device: Device) -> Clique | None:
         """Return the multi-node NVLink domain of the GPU, None if it is in none."""
 
-    def mig_mode(self, device: Device) -> bool:
-        """Return whether the GPU is in MIG mode; one that cannot be is not."""
+    def mig_mode(self, device: Device) -> bool | None:
+        """Return whether the GPU is in MIG mode, None for one that cannot be."""
 
     def mig_devices(self, device: Device) -> tuple[MigDevice, ...]:
         """Return the GPU's MIG devices by index, without their minors; () if it is not cut."""

@@ -17,13 +17,13 @@ _MARK: Final = " MIG "
 """Stands between the product and the profile in the name of a MIG device, since driver 470."""
 
 
-def read_mig_mode(device: Device) -> bool:
-    """Return whether a GPU is in MIG mode now; a product or driver without MIG is not."""
+def read_mig_mode(device: Device) -> bool | None:
+    """Return whether a GPU is in MIG mode now, None for a product or driver without MIG."""
     try:
         current, _ = call(pynvml.nvmlDeviceGetMigMode, device)
     except NvmlError as error:
         if error.code in _NO_MIG:
-            return False
+            return None
         raise
     return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 

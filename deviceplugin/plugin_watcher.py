@@ -188,6 +188,7 @@ class WatchedRegistrar:
         self._cause = Cause.KUBELET_SOCKET
         self.problem = "" if registered else f"kubelet refuses: {error}"
         if registered:
+            self._metrics.registered_at.labels(self._resource).set_to_current_time()
             _log.info("registered", resource=self._resource)
         else:
             _log.warning("kubelet refuses the plugin", problem=error)

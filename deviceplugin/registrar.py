@@ -225,6 +225,7 @@ class Registrar:
                 raise RegistrationError(
                     f"kubelet at {self._kubelet}: {call.code().name}: {call.details()}"
                 ) from error
+        self._metrics.registered_at.labels(self._resource).set_to_current_time()
         self._registered_with = here
         self._registered_at = self._clock()
 

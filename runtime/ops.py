@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, Final
@@ -24,6 +24,7 @@ EVERYWHERE: Final = "::"
 """Every address of the machine, of both families: a pod's may be of either."""
 
 _log = structlog.get_logger("runtime.ops")
+_JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -50,8 +51,9 @@ class _Server(ThreadingHTTPServer):
 class OpsServer:
     """Serves metrics and the two probes on a thread of its own.
 
-    `host` may be EVERYWHERE. `port` 0 takes a free one; `start` returns what was taken and raises
-    OSError when it is not to be had. A check that raises counts as a reason.
+    `documents` are JSON by path. `host` may be EVERYWHERE. `port` 0 takes a free one; `start`
+    returns what was taken and raises OSError when it is not to be had. A check that raises counts
+    as a reason.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class OpsServer:
         registry: CollectorRegistry,
         healthy: Check = lambda: None,
         ready: Check = lambda: None,
+        documents: Mapping[str, Callable[[], bytes]] | None = None,
     ) -> None:
         self._host = host
         self._asked_port = port
         self._answers: dict[str, Check] = {"/healthz": healthy, "/readyz": ready}
+        self._documents = dict(documents or {})
         self._registry = registry
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -101,9 +105,14 @@ class OpsServer:
         if path == "/metrics":
             encode, content = choose_encoder(accept)
             return HTTPStatus.OK, content, encode(self._registry)
+        document = self._documents.get(path)
+        if document is not None:
+            return HTTPStatus.OK, _JSON, document()
         check = self._answers.get(path)
         if check is None:
-            return HTTPStatus.NOT_FOUND, _TEXT, b"want /metrics, /healthz or /readyz\n"
+            paths = ("/metrics", *self._documents, *self._answers)
+            text = f"want {', '.join(paths[:-1])} or {paths[-1]}\n"
+            return HTTPStatus.NOT_FOUND, _TEXT, text.encode()
         try:
             reason = check()
         except Exception as error:  # noqa: BLE001 -- a probe gets an answer, whatever it is

@@ -79,25 +79,25 @@ class World:
 
     def run_plugin(self) -> None:
         """Start a plugin."""
-        settings = PluginSettings(
-            node_name="n1",
-            kubeconfig=str(self.kubeconfig),
-            device_plugins_dir=str(self.kubelet.device_plugins_dir),
-            pod_resources_socket=str(self.kubelet.pod_resources_socket),
-            sysfs_root=str(self.folder / "sys"),
-            proc_root=str(self.folder / "proc"),
-            dev_root=str(self.folder),
-            cdi_dir=str(self.folder / "cdi"),
-            config_poll_seconds=0.05,
-            ops_host="127.0.0.1",
-            ops_port=self.port,
-            probe_seconds=0.1,
-            recovery_hold_seconds=0.3,
-            reinit_seconds=0.2,
-            publish_seconds=0.05,
-            read_back_seconds=0.5,
-            **self.options,
-        )
+        options = {
+            "node_name": "n1",
+            "kubeconfig": str(self.kubeconfig),
+            "device_plugins_dir": str(self.kubelet.device_plugins_dir),
+            "pod_resources_socket": str(self.kubelet.pod_resources_socket),
+            "sysfs_root": str(self.folder / "sys"),
+            "proc_root": str(self.folder / "proc"),
+            "dev_root": str(self.folder),
+            "cdi_dir": str(self.folder / "cdi"),
+            "config_poll_seconds": 0.05,
+            "ops_host": "127.0.0.1",
+            "ops_port": self.port,
+            "probe_seconds": 0.1,
+            "recovery_hold_seconds": 0.3,
+            "reinit_seconds": 0.2,
+            "publish_seconds": 0.05,
+            "read_back_seconds": 0.5,
+        }
+        settings = PluginSettings.model_validate(options | self.options)
         reader = ConfigReader(OneFile(self.config)) if self.config.exists() else None
         self._stop = threading.Event()
         self._thread = threading.Thread(

@@ -239,17 +239,6 @@ def test_a_restart_heals_nothing(world: World) -> None:
     wait_until(_sees(world, set()), what="GPU 4 healthy again")
 
 
-def test_health_series_come_and_go_with_their_gpus() -> None:
-    """A GPU that stays keeps its series, one that is gone loses it."""
-    metrics = Metrics()
-    metrics.show_health({("g0", "0"): True, ("g1", "1"): False})
-    metrics.show_health({("g0", "0"): False})
-    name = "gputopo_plugin_device_healthy"
-    read = metrics.registry.get_sample_value
-    assert read(name, {"uuid": "g0", "index": "0"}) == 0
-    assert read(name, {"uuid": "g1", "index": "1"}) is None
-
-
 def _uuid_of(world: World, index: int) -> str:
     with open_nvml() as nvml:
         return nvml.uuid(nvml.device(index))
