@@ -52,6 +52,7 @@ from runtime.objects import Pod
 from topology.errors import SelectionError
 from topology.gpuset import EMPTY, GpuSet, gpuset
 from topology.model import NodeTopology
+from topology.tables import TABLE_GPUS
 
 CONFIRMED_SECONDS: Final = 1.0
 """How long a List counts as confirmation in the Allocate that follows; kubelet takes under 1 ms."""
@@ -244,7 +245,8 @@ class Desk:
                 SharedCircumstances(known.held, known.promised),
                 resource,
                 policy=stock.config.flags.plugin.shared_devices_allocation_policy,
-                choose=choose,
+                # Beyond the tables each choice is a search, and here there is one for each device.
+                choose=choose if len(topology.gpus) <= TABLE_GPUS else None,
             )
         taken = Taken(known.held)
         circumstances = Circumstances(

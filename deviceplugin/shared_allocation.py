@@ -46,11 +46,12 @@ def plan_shared(
     resource: Resource,
     *,
     policy: SharedPolicy,
-    choose: Chooser,
+    choose: Chooser | None,
 ) -> Plan:
     """Return the devices to prefer, by their ids.
 
     `wanted` may name GPUs, MIG instances, or devices by id; one replica is taken for each name.
+    `choose` None leaves the topology out of account.
     Raises RequestError for a question without an answer, HeldDeviceError when too few devices are
     with no live pod, SharingError when two replicas would be of one GPU against the rule,
     StrictRefusalError for a strict pod that cannot have its set.
@@ -70,33 +71,51 @@ def plan_shared(
 
 
 class _Basket:
-    """The devices taken so far, and those that can still be."""
+    """The devices taken so far, and those that can still be, by GPU or instance.
+
+    All devices of one uuid are equal, so only the first of each is ever compared.
+    """
 
     def __init__(
         self, resource: Resource, free: Mapping[str, Device], must: Mapping[str, Device]
     ) -> None:
         self.distinct = resource.distinct
         self.taken = dict(must)
-        self.left = {one: device for one, device in free.items() if one not in must}
+        self.left: dict[str, list[Device]] = {}
+        for device in sorted(free.values(), key=by_index):
+            if device.id not in must:
+                self.left.setdefault(device.uuid, []).append(device)
         # Whatever is not on offer is in use, or as good as.
-        self.used = Counter(
-            device.uuid for device in resource.devices if device.id not in self.left
-        )
-        self.used_of_gpu = Counter(
-            device.gpu for device in resource.devices if device.id not in self.left
-        )
+        busy = [one for one in resource.devices if one.id not in free or one.id in must]
+        self.used = Counter(device.uuid for device in busy)
+        self.used_of_gpu = Counter(device.gpu for device in busy)
         self.picked = Counter(device.uuid for device in must.values())
 
     def candidates(self) -> list[Device]:
-        """Return what may be taken next, in index order."""
-        devices = sorted(self.left.values(), key=by_index)
-        if self.distinct:
-            devices = [device for device in devices if not self.picked[device.uuid]]
-        return devices
+        """Return the next device of each GPU or instance, in index order."""
+        return [
+            devices[0]
+            for uuid, devices in self.left.items()
+            if devices and not (self.distinct and self.picked[uuid])
+        ]
+
+    def named(self, name: str) -> list[Device]:
+        """Return what may be taken of a GPU, an instance or a device by its name."""
+        return [
+            device
+            for uuid, devices in self.left.items()
+            if not (self.distinct and self.picked[uuid])
+            for device in devices
+            if device.is_called(name)
+        ]
+
+    def room(self, device: Device) -> int:
+        """Return how many devices are left of the same GPU or instance."""
+        return len(self.left[device.uuid])
 
     def take(self, device: Device) -> None:
         """Take a device."""
-        del self.left[device.id]
+        self.left[device.uuid].remove(device)
         self.taken[device.id] = device
         self.used[device.uuid] += 1
         self.used_of_gpu[device.gpu] += 1
@@ -158,7 +177,7 @@ def _take_wanted(basket: _Basket, request: Request, wanted: Wanted) -> Drift | N
         if match is not None:
             insisted.remove(match)
             continue
-        named = [device for device in basket.candidates() if device.is_called(name)]
+        named = basket.named(name)
         well = [device for device in named if not device.problem]
         if not well:
             drift = drift or (Drift.UNHEALTHY if named else Drift.NOT_OFFERED)
@@ -174,7 +193,7 @@ def _fill(
     count: int,
     policy: SharedPolicy,
     promised: frozenset[str],
-    choose: Chooser,
+    choose: Chooser | None,
 ) -> None:
     while len(basket.taken) < count:
         candidates = basket.candidates()
@@ -185,7 +204,10 @@ def _fill(
         ranks = {device.id: rank(basket, device, promised) for device in candidates}
         best = min(ranks.values())
         equal = [device for device in candidates if ranks[device.id] == best]
-        basket.take(_by_place(basket, equal, count - len(basket.taken), policy, choose))
+        missing = count - len(basket.taken)
+        if policy is SharedPolicy.PACKED:
+            missing = -(-missing // _room_of_one(basket, equal))
+        basket.take(_by_place(basket, equal, missing, choose))
 
 
 def _rank_distributed(basket: _Basket, device: Device, promised: frozenset[str]) -> tuple[int, ...]:
@@ -207,24 +229,23 @@ def _rank_packed(basket: _Basket, device: Device, promised: frozenset[str]) -> t
     )
 
 
-def _by_place(
-    basket: _Basket, equal: list[Device], missing: int, policy: SharedPolicy, choose: Chooser
-) -> Device:
-    """Return the device among equal ones whose GPU goes best with those that are taken."""
+def _by_place(basket: _Basket, equal: list[Device], gpus: int, choose: Chooser | None) -> Device:
+    """Return the device among equal ones whose GPU goes best with those that are taken.
+
+    `gpus` is how many of their GPUs will be taken before others come to their turn.
+    """
     before = basket.places()
     fresh = GpuSet(gpuset(device.position for device in equal) & ~before)
-    if size(fresh) < 2:
+    if choose is None or size(fresh) < 2:  # with one there is no choice
         return equal[0]
-    count = _gpus_needed(equal, missing, policy)
-    count = min(count, size(fresh))
-    chosen = choose(GpuSet(fresh | before), count + size(before), before)
+    chosen = choose(GpuSet(fresh | before), min(gpus, size(fresh)) + size(before), before)
     first = next(positions(GpuSet(chosen & ~before)))
     return next(device for device in equal if device.position == first)
 
 
-def _gpus_needed(equal: Iterable[Device], missing: int, policy: SharedPolicy) -> int:
-    """Return how many of the equal GPUs will be used before the next kind comes to its turn."""
-    if policy is SharedPolicy.DISTRIBUTED:
-        return missing
-    room = Counter(device.gpu for device in equal)
-    return -(-missing // max(room.values()))
+def _room_of_one(basket: _Basket, equal: Iterable[Device]) -> int:
+    """Return how many devices one of the equal GPUs can still give."""
+    room: Counter[str] = Counter()
+    for device in equal:
+        room[device.gpu] += basket.room(device)
+    return max(room.values())
