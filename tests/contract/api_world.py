@@ -24,7 +24,7 @@ from runtime.objects import Node
 from tests.contract.gate import Gate
 from tests.contract.plugin_process import PluginProcess
 from tests.contract.pods import binding_body, pod_body, pod_path
-from tests.contract.world import GPUS, MACHINE, NAMESPACE, NODE, RESOURCE, PodPlan, Setup
+from tests.contract.world import GPUS, NAMESPACE, NODE, RESOURCE, PodPlan, Setup
 from tests.waiting import wait_until
 from topology.catalogue import load_machine
 from topology.wire import STATE_KEY, NodeState, decode_state
@@ -79,7 +79,7 @@ class ApiWorld(abc.ABC):
         self._parts = parts
         self._client = parts.client
         self._uuids = tuple(gpu_uuid(NODE, index) for index in range(GPUS))
-        write_sysfs(load_machine(MACHINE), parts.folder / "sys", seed=NODE)
+        write_sysfs(load_machine(setup.machine), parts.folder / "sys", seed=NODE)
         self._faults = parts.folder / "faults.yaml"
         self._gate = Gate(parts.plain)
         self._way = write_kubeconfig(parts.folder / "through-gate", self._gate.port)
@@ -295,6 +295,10 @@ class ApiWorld(abc.ABC):
         """Let the driver report an XID."""
         self._befall({"kind": "xid", "gpu": gpu, "xid": xid})
 
+    def partition(self, gpu: int, profiles: tuple[str, ...] | None) -> None:
+        """Cut a GPU into MIG instances anew; None turns MIG off."""
+        self._befall({"kind": "mig", "gpu": gpu, "profiles": profiles})
+
     def heal_gpus(self) -> None:
         """Let all GPUs be well again."""
         self._befall({"kind": "recover"})
@@ -331,7 +335,7 @@ class ApiWorld(abc.ABC):
                 "device-plugins-dir": parts.device_plugins_dir,
                 "pod-resources-socket": parts.pod_resources_socket,
                 "sysfs-root": parts.folder / "sys",
-                "mock-machine": MACHINE,
+                "mock-machine": self._setup.machine,
                 "mock-faults": self._faults,
             },
             parts.folder / "plugin.log",
@@ -379,8 +383,9 @@ class ApiWorld(abc.ABC):
         return msgspec.json.decode(self._client.get(f"/api/v1/nodes/{NODE}"), type=Node)
 
     def _places(self, ids: Iterable[str]) -> frozenset[int]:
-        # A replica's id has its number after the uuid.
-        return frozenset(self._uuids.index(one.split("::")[0]) for one in ids)
+        # A replica's id has its number after the uuid; instances have no place.
+        uuids = (one.split("::")[0] for one in ids)
+        return frozenset(self._uuids.index(uuid) for uuid in uuids if uuid in self._uuids)
 
 
 def write_kubeconfig(path: Path, port: int) -> Path:

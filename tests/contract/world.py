@@ -26,10 +26,15 @@ TopologyPolicy = Literal["none", "best-effort", "restricted", "single-numa-node"
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """How a node is set up: kubelet's topology manager, and whether the plugin tells it of NUMA."""
+    """How a node is set up.
+
+    kubelet's topology manager, whether the plugin tells it of NUMA, and which machine of eight
+    GPUs it is.
+    """
 
     topology_policy: TopologyPolicy = "none"
     numa_hints: bool = True
+    machine: str = MACHINE
 
 
 class PodPlan(msgspec.Struct, frozen=True):
@@ -158,6 +163,9 @@ class World(Protocol):
 
     def report_xid(self, gpu: int, xid: int) -> None:
         """Let the driver report an XID."""
+
+    def partition(self, gpu: int, profiles: tuple[str, ...] | None) -> None:
+        """Cut a GPU into MIG instances anew; None turns MIG off."""
 
     def heal_gpus(self) -> None:
         """Let all GPUs be well again."""
