@@ -16,7 +16,6 @@ from deviceplugin.cdi.spec import BindMount, CdiDevice, Edits, Hook, Node, Spec
 from deviceplugin.config.model import Config, Flags
 from deviceplugin.edits.answer import ALL, GPU_CLASS, IMEX_CLASS, VENDOR, cdi_name
 from deviceplugin.edits.nodes import IMEX_CHANNEL, NodeFacts
-from deviceplugin.resources.devices import Device
 from deviceplugin.stock import Stock
 
 READ_ONLY: Final = ("ro", "nosuid", "nodev", "rbind", "rprivate")
@@ -46,20 +45,24 @@ def _spec(name: str, devices: Sequence[CdiDevice], edits: Edits | None = None) -
 
 
 def _gpus(stock: Stock) -> list[CdiDevice]:
-    """Return every device under its uuid and its index: which one is used may change any time."""
-    units: dict[str, Device] = {}
-    for resource in stock.division.resources.values():
-        for device in resource.devices:
-            units.setdefault(device.uuid, device)
-    ordered = sorted(units.values(), key=lambda device: device.index)
-    names = [(device.uuid, device.uuid) for device in ordered]
-    names += [(device.name, device.uuid) for device in ordered]
+    """Return every GPU and instance, offered or not, under its uuid and its index.
+
+    A container that is started again is given the names of before, whatever the configuration
+    says by then.
+    """
+    inventory, names = stock.inventory, dict[str, str]()
+    for gpu in sorted(inventory.topology.gpus, key=lambda gpu: gpu.index):
+        names[gpu.uuid] = gpu.uuid
+        names[str(gpu.index)] = gpu.uuid
+        for one in inventory.mig.get(gpu.uuid, ()):
+            names[one.uuid] = one.uuid
+            names[f"{gpu.index}:{one.index}"] = one.uuid
     return [
         CdiDevice(
             cdi_name(name),
             Edits(device_nodes=_nodes(stock.facts.nodes.get(uuid, ()), stock.config.flags)),
         )
-        for name, uuid in names
+        for name, uuid in names.items()
     ]
 
 

@@ -114,6 +114,13 @@ def test_every_name_that_allocate_gives_is_in_a_file() -> None:
             assert told.cdi_devices
 
 
+def test_what_is_not_offered_has_its_names_too() -> None:
+    """A container that is started again is given its old names, though its GPU was excluded."""
+    for text in ("gpus: {exclude: [0]}", "flags: {migStrategy: single}", ""):
+        names = {device.name for device in compose(node(text), DRIVER)["gpu"].devices}
+        assert names >= {"g0", "0", "g1", "1", "m1-0", "1:0"}
+
+
 def test_an_instance_brings_its_gpu_and_its_capabilities() -> None:
     """The device nodes of each GPU and instance are its own, under the host's root."""
     text = MIG.replace("migStrategy", "nvidiaDevRoot: /host, migStrategy")
