@@ -1,8 +1,13 @@
-"""The option that more than one folder of tests understands."""
+"""What holds for all tests: one option, and that no property is a matter of time."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is not a counterexample; pytest's timeout ends what hangs.
+settings.register_profile("gputopo", deadline=None)
+settings.load_profile("gputopo")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

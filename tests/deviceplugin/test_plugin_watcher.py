@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,9 +106,16 @@ class Alone:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Alone]:
+def short_path() -> Iterator[Path]:
+    """Return a folder whose path leaves room for a socket's name: 107 bytes in all."""
+    with tempfile.TemporaryDirectory(prefix="gt-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def alone(short_path: Path) -> Iterator[Alone]:
     """Return a registrar that nobody comes to."""
-    alone = Alone(tmp_path)
+    alone = Alone(short_path)
     yield alone
     if alone.registrar.server is not None:
         alone.registrar.server.stop()
@@ -149,8 +157,8 @@ def test_it_introduces_itself(alone: Alone) -> None:
     assert alone.metrics.registry.get_sample_value(name, failed) == 1
 
 
-def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_a_problem(short_path: Path) -> None:
     """Told by the readiness probe, tried again."""
-    alone = Alone(tmp_path / "nowhere")
+    alone = Alone(short_path / "nowhere")
     assert alone.registrar._step() > 0
     assert "no socket can be made there" in alone.registrar.problem
