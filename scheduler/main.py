@@ -34,11 +34,14 @@ from scheduler.engine.profiles import Profile
 from scheduler.errors import ExtensionError, ProfileError
 from scheduler.explain import app as explain_app
 from scheduler.explain.desk import Desk
+from scheduler.explain.dry_run import DryRuns
 from scheduler.explain.fleet import Fleet
 from scheduler.explain.recorder import Later, Recorder, when_asked
 from scheduler.explain.settings import ExplainSettings
+from scheduler.explain.stock import TraitBook
 from scheduler.explain.store import Store
 from scheduler.explain.tokens import TokenFile, TokenFileError
+from scheduler.explain.waits import Waits
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
 from scheduler.extensions import load_plugins
@@ -83,14 +86,15 @@ class Extender(msgspec.Struct, frozen=True):
     handlers: Handlers
     metrics: Metrics
     desk: Desk
+    traits: TraitBook
     load: LoadFeed | None = None
 
     @property
     def nodes(self) -> Sink[Node]:
         """Who is told of nodes. The inventory first: only it makes a node's row."""
         if self.load is None:
-            return self.inventory.nodes
-        return Fanout(self.inventory.nodes, self.load.nodes)
+            return Fanout(self.inventory.nodes, self.traits)
+        return Fanout(self.inventory.nodes, self.traits, self.load.nodes)
 
     @property
     def pods(self) -> Sink[Pod]:
@@ -244,8 +248,22 @@ def build(
         recorder=recorder,
         any_pod=settings.place_all_pods,
     )
-    desk = Desk(recorder, Fleet(cluster, inventory, store, load_of))
-    return Extender(cluster, planner, inventory, binder, handlers, metrics, desk, load)
+    traits = TraitBook()
+    desk = Desk(
+        recorder,
+        Fleet(cluster, inventory, store, load_of),
+        Waits(cluster, inventory, store),
+        DryRuns(
+            planner,
+            inventory,
+            store,
+            traits,
+            resource=settings.resource,
+            steady=time.monotonic,
+            clock=recorder.clock,
+        ),
+    )
+    return Extender(cluster, planner, inventory, binder, handlers, metrics, desk, traits, load)
 
 
 def _no_load(node: str) -> LoadReport | None:  # noqa: ARG001 -- as the feed's report

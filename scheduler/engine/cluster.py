@@ -12,7 +12,7 @@ from scheduler.engine.columns import Columns, NodeFacts, Room
 from scheduler.engine.outlook import Outlook
 from scheduler.engine.request import WHOLE_GPU_MILLI, WHOLE_GPUS, Wants
 from scheduler.engine.reservations import Claim, Reservations
-from scheduler.engine.sets import SetTables
+from scheduler.engine.sets import ClassTables, SetTables
 from scheduler.engine.view import View
 from scheduler.engine.workload import Expected
 from scheduler.errors import ReservationError
@@ -28,10 +28,20 @@ class ClusterState:
     ) -> None:
         self.columns = columns if columns is not None else Columns()
         self.claims = Reservations()
-        self.sets = SetTables(self.columns, mix)
+        self.sets = SetTables(self.columns, ClassTables(mix))
         self.outlook = Outlook(self.columns, workload)
         self.version = 0
         self._rooms: dict[str, Room] = {}
+
+    def copy(self) -> ClusterState:
+        """Return a twin that changes by itself, to try something out; it learns no workload."""
+        twin = ClusterState(self.sets.tables.mix, self.columns.copy())
+        twin.claims = self.claims.copy()
+        twin.sets = SetTables(twin.columns, self.sets.tables.copy())
+        twin.outlook = self.outlook.over(twin.columns)
+        twin.version = self.version
+        twin._rooms = dict(self._rooms)
+        return twin
 
     def put(self, name: str, facts: NodeFacts) -> bool:
         """Take what is known of a node's GPUs now; returns whether anything is new."""

@@ -18,6 +18,7 @@ from scheduler.engine.waste import Workload, waste_gains
 from scheduler.engine.workload import (
     Expected,
     Forecast,
+    GivenWorkload,
     LearnedWorkload,
     MachineGroup,
     PodClass,
@@ -70,6 +71,12 @@ class Outlook:
         self._group: IntArray = np.zeros(0, np.int64)
         self._pressure: FloatArray = np.zeros(1)
         self._kept: OrderedDict[PodClass, _Gains] = OrderedDict()
+
+    def over(self, columns: Columns) -> Outlook:
+        """Return the same expectation for other columns; it learns nothing any more."""
+        expected = self.expected
+        frozen = GivenWorkload(expected.counts(), source=expected.source, seen=expected.seen)
+        return Outlook(columns, frozen)
 
     def observe(self, request: PodRequest) -> None:
         """Take note of a pod; one that was seen before, by its uid, counts once."""

@@ -68,9 +68,27 @@ class Planner:
         self._fence = Fence(framework.guests, stopwatch)
         self._tell = tell
 
+    def over(self, cluster: ClusterState, profiles: Mapping[str, Profile] = {}) -> Planner:
+        """Return a planner with the same plugins for another state; `profiles` join the others.
+
+        Nobody is told of its decisions. Raises ProfileError.
+        """
+        return Planner(
+            cluster,
+            self._framework,
+            {**self._profiles, **profiles},
+            default_profile=self._default,
+            hold_seconds=self._hold_seconds,
+            shortlist=self._shortlist,
+        )
+
     def profile_of(self, request: PodRequest) -> Profile:
         """Return the profile that a pod names, or the default; raises DemandError if unknown."""
-        name = request.profile or self._default
+        return self.profile_called(request.profile)
+
+    def profile_called(self, name: str) -> Profile:
+        """Return the profile of this name, "" for the default; raises DemandError if unknown."""
+        name = name or self._default
         profile = self._profiles.get(name)
         if profile is None:
             known = ", ".join(sorted(self._profiles))

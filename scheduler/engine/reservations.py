@@ -50,6 +50,13 @@ class Reservations:
     def __len__(self) -> int:
         return len(self._claims)
 
+    def copy(self) -> Reservations:
+        """Return a twin that changes by itself."""
+        twin = Reservations()
+        twin._claims = dict(self._claims)
+        twin._on_node = {node: dict(claims) for node, claims in self._on_node.items()}
+        return twin
+
     def get(self, uid: str) -> Claim | None:
         """Return a pod's claim."""
         return self._claims.get(uid)

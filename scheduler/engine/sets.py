@@ -55,6 +55,12 @@ class ClassTables:
         self._tables: dict[TopologyClass, Tables] = {}
         self._ranges: dict[Hardware, tuple[float, float]] = {}
 
+    def copy(self) -> ClassTables:
+        """Return a twin that changes by itself; the tables, which never change, are shared."""
+        twin = ClassTables(self.mix)
+        twin._tables, twin._ranges = dict(self._tables), dict(self._ranges)
+        return twin
+
     def of(self, hardware: Hardware) -> Tables:
         """Return the tables of a machine's class; the first call builds them."""
         found = self._tables.get(hardware.links)
@@ -203,8 +209,8 @@ def _mean_nic(links: TopologyClass, members: GpuSet) -> float:
 class SetTables:
     """The answers of the demands met last, and what is known of each hardware."""
 
-    def __init__(self, columns: Columns, mix: Mix) -> None:
-        self.tables = ClassTables(mix)
+    def __init__(self, columns: Columns, tables: ClassTables) -> None:
+        self.tables = tables
         self._columns = columns
         # By the policy's identity: hashing its orders would cost more than the look-up saves.
         self._kept: OrderedDict[tuple[Demand, int], tuple[Policy, BestSets]] = OrderedDict()

@@ -126,14 +126,13 @@ class Expected(Protocol):
 
 
 class GivenWorkload:
-    """Classes that are known beforehand."""
+    """Classes that are known beforehand. `seen` is how many pods they stand for, if not these."""
 
-    source = "given"
-
-    def __init__(self, counts: PodMix) -> None:
+    def __init__(self, counts: PodMix, *, source: str = "given", seen: float | None = None) -> None:
+        self.source = source
         self.version = 1
         self._counts = dict(counts)
-        self.seen = sum(self._counts.values())
+        self.seen = sum(self._counts.values()) if seen is None else seen
 
     def counts(self) -> PodMix:
         """Return what was given."""

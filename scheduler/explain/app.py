@@ -17,6 +17,7 @@ from starlette.routing import Route
 from scheduler.explain.desk import Desk
 from scheduler.explain.errors import BadRequestError, ExplainError, TokenError
 from scheduler.explain.openapi import document
+from scheduler.explain.question import MOST_BYTES
 from scheduler.explain.shapes import ErrorAnswer
 from scheduler.explain.tokens import TokenFile
 
@@ -49,6 +50,10 @@ def build(desk: Desk, token: TokenFile | None = None) -> Starlette:
         """Answer with the pods that were asked about."""
         return desk.pods(_given(request, "outcome"), limit=_number(request, "limit", 1000))
 
+    async def dry_run(request: Request) -> object:
+        """Answer with where pods would go."""
+        return await desk.dry_run(await _body(request), top=_top(request, 10))
+
     async def nodes(request: Request) -> object:  # noqa: ARG001 -- asked alike
         """Answer with all nodes."""
         return await desk.nodes()
@@ -70,6 +75,7 @@ def build(desk: Desk, token: TokenFile | None = None) -> Starlette:
         "/v1/pods/{namespace}/{name}": ("GET", pod),
         "/v1/pods/{namespace}/{name}/scores": ("GET", scores),
         "/v1/pods/{namespace}/{name}/strategies": ("GET", strategies),
+        "/v1/dry-run": ("POST", dry_run),
         "/v1/nodes": ("GET", nodes),
         "/v1/nodes/{node}": ("GET", node),
         "/v1/cluster": ("GET", cluster),
@@ -101,6 +107,17 @@ def _answering(answer: Answer, token: TokenFile | None) -> Callable[[Request], A
 
 def _pod(request: Request) -> tuple[str, str]:
     return request.path_params["namespace"], request.path_params["name"]
+
+
+async def _body(request: Request) -> bytes:
+    """Read a body of an object's size at most. Raises BadRequestError for more."""
+    parts, length = [], 0
+    async for part in request.stream():
+        length += len(part)
+        if length > MOST_BYTES:
+            raise BadRequestError("body", f"more than {MOST_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _top(request: Request, default: int) -> int:

@@ -8,12 +8,17 @@ from __future__ import annotations
 import asyncio
 from typing import Final, get_args
 
+import msgspec
+
+from scheduler.explain.dry_run import DryRuns
 from scheduler.explain.errors import BadRequestError
 from scheduler.explain.fleet import Fleet
+from scheduler.explain.question import read_question
 from scheduler.explain.record import Outcome, Record
 from scheduler.explain.recorder import Recorder
 from scheduler.explain.shapes import (
     ClusterAnswer,
+    DryRunAnswer,
     HostScore,
     NodeAnswer,
     NodeLine,
@@ -22,6 +27,7 @@ from scheduler.explain.shapes import (
     StrategyScores,
 )
 from scheduler.explain.views import show_line, show_pod, show_scores, show_strategies
+from scheduler.explain.waits import Waits
 
 OUTCOMES: Final = get_args(Outcome)
 
@@ -29,9 +35,11 @@ OUTCOMES: Final = get_args(Outcome)
 class Desk:
     """Answers about pods, nodes and the cluster."""
 
-    def __init__(self, recorder: Recorder, fleet: Fleet) -> None:
+    def __init__(self, recorder: Recorder, fleet: Fleet, waits: Waits, dry_runs: DryRuns) -> None:
         self._recorder = recorder
         self._fleet = fleet
+        self._waits = waits
+        self._dry_runs = dry_runs
 
     def scores(self, namespace: str, name: str, *, top: int) -> list[HostScore]:
         """Return the best nodes of a pod's last decision."""
@@ -42,8 +50,12 @@ class Desk:
         return show_strategies(self._find(namespace, name), top)
 
     def pod(self, namespace: str, name: str, *, top: int) -> PodAnswer:
-        """Return everything that is known of a pod."""
-        return show_pod(self._find(namespace, name), top)
+        """Return everything that is known of a pod, and what would help one that waits."""
+        record = self._find(namespace, name)
+        answer = show_pod(record, top)
+        if record.verdict is None or record.verdict.options or record.outcome == "bound":
+            return answer
+        return msgspec.structs.replace(answer, waiting=self._waits.show(record.request))
 
     def pods(self, outcome: str | None, *, limit: int) -> list[PodLine]:
         """Return the pods that were asked about, the last first.
@@ -64,6 +76,11 @@ class Desk:
                 if len(lines) == limit:
                     break
         return lines
+
+    async def dry_run(self, body: bytes, *, top: int) -> DryRunAnswer:
+        """Return where pods would go. Raises BadRequestError."""
+        self._recorder.settle()
+        return await self._dry_runs.run(read_question(body), top)
 
     async def nodes(self) -> list[NodeLine]:
         """Return all nodes by name."""

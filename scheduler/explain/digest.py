@@ -15,6 +15,7 @@ from scheduler.engine.decision import Decision, Option, Refusal
 from scheduler.engine.profiles import Profile
 from scheduler.engine.request import WHOLE_GPU_MILLI
 from scheduler.engine.sets import SetChoice
+from scheduler.engine.workload import Forecast
 from scheduler.explain.names import Ids, NameTable
 from scheduler.explain.record import (
     ChosenSet,
@@ -27,6 +28,7 @@ from scheduler.explain.record import (
     Workload,
 )
 from scheduler.load.report import LoadReport
+from topology.tables import Mix
 
 TOP_KEPT: Final = 20
 """Best nodes whose scores stay when a verdict is thinned."""
@@ -83,7 +85,7 @@ def digest(
         complete=True,
         options=options,
         runners_up=runners_up,
-        workload=describe_workload(cluster),
+        workload=describe_workload(decision.forecast, cluster.sets.tables.mix),
         loads=loads,
         claims=sum(claim.uid != uid for claim in claims),
         held=tuple(
@@ -91,7 +93,8 @@ def digest(
             for claim in claims
             if claim.uid != uid and claim.node in nodes
         )[:HELD_KEPT],
-        seconds=dict(seconds or {}),
+        seconds={**decision.seconds, **(seconds or {})},
+        faults=tuple(f"{fault.plugin}: {fault.problem}" for fault in decision.faults),
     )
 
 
@@ -116,12 +119,12 @@ def thin(verdict: Verdict) -> Verdict:
     return msgspec.structs.replace(verdict, scores=small, complete=len(places) == len(scores.ids))
 
 
-def describe_workload(cluster: ClusterState) -> Workload:
-    """Return the workload that nodes are judged against now."""
-    outlook = cluster.outlook
-    heaviest = sorted(outlook.mix.items(), key=lambda item: -item[1])[:CLASSES_KEPT]
+def describe_workload(forecast: Forecast, mix: Mix) -> Workload:
+    """Return the workload that nodes are judged against."""
+    heaviest = sorted(forecast.classes, key=lambda item: -item[1])[:CLASSES_KEPT]
     return Workload(
-        source=outlook.expected.source,
+        source=forecast.source,
+        seen=forecast.seen,
         classes=tuple(
             MixLine(
                 gpus=one.gpus,
@@ -133,7 +136,7 @@ def describe_workload(cluster: ClusterState) -> Workload:
             )
             for one, share in heaviest
         ),
-        sizes=cluster.sets.tables.mix.shares,
+        sizes=mix.shares,
     )
 
 

@@ -182,7 +182,9 @@ class Fleet:
             pending=outcomes[False],
             records=len(self._store),
             record_bytes=self._store.nbytes,
-            workload=show_workload(describe_workload(cluster)),
+            workload=show_workload(
+                describe_workload(cluster.outlook.forecast(), cluster.sets.tables.mix)
+            ),
         )
         return Survey(answer, self._groups())
 

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
+from scheduler.explain.question import MOST_PODS, Changes
 from scheduler.explain.shapes import (
     ClusterAnswer,
+    DryRunAnswer,
     ErrorAnswer,
     HostScore,
     NodeAnswer,
@@ -80,6 +82,15 @@ _LIMIT: Final = {
     "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1000},
 }
 
+_POD_EXAMPLE: Final = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "train", "annotations": {"gputopo.dev/min-link": "NV"}},
+    "spec": {
+        "containers": [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": 4}}}],
+    },
+}
+
 _GETS: Final = (
     _Get(
         "/v1/pods",
@@ -132,11 +143,66 @@ _GETS: Final = (
 )
 
 
+_DRY_RUN: Final = _Get(
+    "/v1/dry-run",
+    "dryRun",
+    "Where pods would go, one after the other; nothing is changed by it.",
+    DryRunAnswer,
+    (_top(10),),
+    ("400",),
+)
+
+
+def _question(changes: object) -> Json:
+    """Return what a dry-run takes: pods as kubectl reads them, or these and changes."""
+    pod = {
+        "type": "object",
+        "description": "A Pod (core/v1); only what placing it needs is read.",
+        "required": ["spec"],
+        "properties": {"spec": {"type": "object"}},
+    }
+    known = {
+        "type": "object",
+        "description": "A pod that was decided on, as namespace/name: to be decided anew.",
+        "required": ["pod"],
+        "properties": {"pod": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    envelope = {
+        "type": "object",
+        "required": ["pods"],
+        "properties": {
+            "pods": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MOST_PODS,
+                "items": {"anyOf": [pod, known]},
+            },
+            "changes": changes,
+        },
+        "additionalProperties": False,
+    }
+    listed = {
+        "type": "object",
+        "required": ["kind", "items"],
+        "properties": {
+            "kind": {"enum": ["List", "PodList"]},
+            "items": {"type": "array", "minItems": 1, "maxItems": MOST_PODS, "items": pod},
+        },
+    }
+    content = {"schema": {"anyOf": [pod, envelope, listed]}, "example": _POD_EXAMPLE}
+    return {
+        "required": True,
+        "description": "JSON or YAML, whatever the content type says; YAML may have several pods.",
+        "content": {"application/json": content, "application/yaml": content},
+    }
+
+
 @lru_cache(maxsize=1)
 def document() -> Json:
     """Return the document."""
     schemas, components = msgspec.json.schema_components(
-        [*(get.answer for get in _GETS), ErrorAnswer], ref_template=_REF
+        [*(get.answer for get in _GETS), DryRunAnswer, Changes, ErrorAnswer], ref_template=_REF
     )
     error = schemas[-1]
     return {
@@ -148,8 +214,16 @@ def document() -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            get.path: {"get": _operation(get, schema, error)}
-            for get, schema in zip(_GETS, schemas, strict=False)
+            **{
+                get.path: {"get": _operation(get, schema, error)}
+                for get, schema in zip(_GETS, schemas, strict=False)
+            },
+            _DRY_RUN.path: {
+                "post": {
+                    **_operation(_DRY_RUN, schemas[-3], error),
+                    "requestBody": _question(schemas[-2]),
+                }
+            },
         },
         "components": {
             "schemas": components,

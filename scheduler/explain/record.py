@@ -93,11 +93,13 @@ class MixLine(msgspec.Struct, frozen=True):
 class Workload(msgspec.Struct, frozen=True):
     """What the nodes were judged against.
 
-    `source` tells where the classes come from (``learned``, ``given``), `sizes` is the mix of
+    `source` tells where the classes come from (``learned``, ``given``) and `seen` out of how many
+    pods, `sizes` is the mix of
     request sizes by which links that are left are valued.
     """
 
     source: str
+    seen: float
     classes: tuple[MixLine, ...]
     sizes: tuple[tuple[int, float], ...]
 
@@ -108,7 +110,8 @@ class Verdict(msgspec.Struct, frozen=True):
     `at` is in Unix seconds. `considered` is how many nodes were looked at, `accepted` how many
     passed; `scores` holds all of these if `complete`, else those at the top. `options` are the
     nodes that were answered, the best first; `runners_up` sets on the next best. `claims` is how
-    many reservations were in force, `held` those on the nodes at the top.
+    many reservations were in force, `held` those on the nodes at the top. `faults` are the plugins
+    that were left out, and why.
     """
 
     at: float
@@ -131,6 +134,7 @@ class Verdict(msgspec.Struct, frozen=True):
     claims: int
     held: tuple[Held, ...]
     seconds: dict[str, float]
+    faults: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:

@@ -121,11 +121,12 @@ class ClassAnswer(msgspec.Struct, frozen=True, rename="camel"):
 class WorkloadAnswer(msgspec.Struct, frozen=True):
     """The workload that nodes were judged against.
 
-    `source` is ``learned`` or ``given``; `sizes` maps request sizes to their weight where links
-    that are left are valued.
+    `source` is ``learned`` (from `seen` pods) or ``given``; `sizes` maps request sizes to their
+    weight where links that are left are valued.
     """
 
     source: str
+    seen: float
     classes: tuple[ClassAnswer, ...]
     sizes: dict[str, float]
 
@@ -145,7 +146,8 @@ class DecisionAnswer(msgspec.Struct, frozen=True, rename="camel"):
     `nodes` are the best, as many as were asked for; `complete` tells whether all accepted nodes'
     scores are still at hand. `options` are the nodes that were answered to kube-scheduler, the
     best first, `runnersUp` sets on the next best. `couldPreempt` is how many nodes would do if
-    pods of lower priority were gone. `durations` are in seconds.
+    pods of lower priority were gone. `durations` are in seconds: ``decide``, and of it each
+    plugin's. `faults` are the plugins that were left out.
     """
 
     time: str
@@ -166,6 +168,7 @@ class DecisionAnswer(msgspec.Struct, frozen=True, rename="camel"):
     reservations_in_force: int
     reservations: tuple[ReservationAnswer, ...]
     durations: dict[str, float]
+    faults: tuple[str, ...]
 
 
 class BindingAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -204,7 +207,7 @@ class PodAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
     `outcome` is planned (a node was answered, no bind yet), refused, deferred (to be tried again
     by the clock) or bound. `since` is when it was first asked about, `updated` when last, in
-    `attempts` tries. `reason` says why it waits.
+    `attempts` tries. `reason` says why it waits, `waiting` what would help.
     """
 
     namespace: str
@@ -218,6 +221,7 @@ class PodAnswer(msgspec.Struct, frozen=True, rename="camel"):
     asks: DemandAnswer
     decision: DecisionAnswer | None
     binding: BindingAnswer | None
+    waiting: WaitingAnswer | None = None
 
 
 class PodLine(msgspec.Struct, frozen=True):
@@ -380,3 +384,60 @@ class ClusterAnswer(msgspec.Struct, frozen=True, rename="camel"):
     records: int
     record_bytes: int
     workload: WorkloadAnswer
+
+
+class WayAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """A node on which the pod would get a set if some pods were gone.
+
+    `gpus` are the set's positions, `missing` those of them that are not free; `pods` hold them.
+    """
+
+    node: str
+    gpus: tuple[int, ...]
+    missing: tuple[int, ...]
+    pods: tuple[HolderAnswer, ...]
+    worst_link: str | None
+    bus_bandwidth_gbs: float
+
+
+class WaitingAnswer(msgspec.Struct, frozen=True):
+    """What a pod waits for, as of now.
+
+    `ways` need the fewest pods to go, the first the fewest. There is none for a pod that asks for
+    a part of a GPU, or that no node could take if it were empty: `possible` is on how many nodes
+    it could run then.
+    """
+
+    help: str
+    possible: int
+    ways: tuple[WayAnswer, ...]
+
+
+class DryRunPod(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a pod would go: `outcome` is placed or refused.
+
+    `scores` and `strategies` are the two views of its decision, `set` what it would get.
+    """
+
+    namespace: str
+    name: str
+    outcome: str
+    node: str | None
+    reason: str
+    scores: tuple[HostScore, ...]
+    strategies: tuple[StrategyScores, ...]
+    set: SetAnswer | None
+    decision: DecisionAnswer | None
+    waiting: WaitingAnswer | None
+
+
+class DryRunAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """Where the pods would go, one after the other, each with those before it in place.
+
+    `changes` says what was changed first; `notChecked` what kube-scheduler looks at and a dry-run
+    does not.
+    """
+
+    pods: tuple[DryRunPod, ...]
+    changes: tuple[str, ...]
+    not_checked: tuple[str, ...]

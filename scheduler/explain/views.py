@@ -136,6 +136,7 @@ def show_decision(verdict: Verdict, top: int, binding: Binding | None = None) ->
             ReservationAnswer(held.uid, held.node, held.uuids, held.stage) for held in verdict.held
         ),
         durations=verdict.seconds,
+        faults=verdict.faults,
     )
 
 
@@ -143,6 +144,7 @@ def show_workload(workload: Workload) -> WorkloadAnswer:
     """Return the workload that nodes are judged against."""
     return WorkloadAnswer(
         source=workload.source,
+        seen=workload.seen,
         classes=tuple(
             ClassAnswer(
                 gpus=one.gpus,

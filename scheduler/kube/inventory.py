@@ -8,6 +8,7 @@ not finished, and not yet among the real allocations, and this process' own clai
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -159,6 +160,26 @@ class Inventory:
                 PodSight(pod.uid, pod.key, pod.count, pod.uuids, pod.priority) for pod in pods
             ),
         )
+
+    def find(self, key: str) -> BoundPod | None:
+        """Return the bound pod with GPUs of this ``namespace/name``."""
+        return next((pod for pod in self._bound.values() if pod.key == key), None)
+
+    def without(self, node: str, gone: tuple[BoundPod, ...]) -> tuple[NodeFacts, Room] | None:
+        """Return what would be known of a node if these pods were gone, None if it is not there."""
+        record = self._records.get(node)
+        if record is None or not record.present:
+            return None
+        uids, names = {pod.uid for pod in gone}, {pod.uid for pod in gone} | {p.key for p in gone}
+        twin = copy.copy(record)
+        twin.pods = {uid: pod for uid, pod in record.pods.items() if uid not in uids}
+        for uid in uids:
+            twin.used -= record.users.get(uid, NOTHING)
+        if record.state is not None:
+            held = record.state.allocations
+            kept = {who: uuids for who, uuids in held.items() if who not in names}
+            twin.state = msgspec.structs.replace(record.state, allocations=kept)
+        return judge(twin), Room(twin.capacity, twin.used)
 
     def learn(self, node: Node, now: float) -> None:
         """Take a node from a request body until the watch shows it, or for a while."""

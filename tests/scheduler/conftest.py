@@ -65,12 +65,18 @@ class Town:
     """A cluster with an extender, spoken to over HTTP."""
 
     def __init__(
-        self, api: ApiServer, client: AioKubeClient, border: Border, extender: Extender
+        self,
+        api: ApiServer,
+        client: AioKubeClient,
+        border: Border,
+        extender: Extender,
+        registry: CollectorRegistry,
     ) -> None:
         self.api = api
         self.client = client
         self.border = border
         self.extender = extender
+        self.registry = registry
         self.http = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app.build(extender.handlers, extender.metrics)),
             base_url="http://extender",
@@ -200,15 +206,16 @@ def make_town(
 ) -> Town:
     """Build an extender for the API server."""
     border = border or Border(client)
+    registry = CollectorRegistry()
     extender = build(
         settings,
         build_profiles(settings, built_in()),
         build_mix(settings),
         border,
-        CollectorRegistry(),
+        registry,
         pauses=PAUSES,
     )
-    return Town(api, client, border, extender)
+    return Town(api, client, border, extender, registry)
 
 
 @pytest.fixture
