@@ -108,7 +108,8 @@ def mocked(
     """Put a mock of the machine behind pynvml; the node's name makes its GPUs' uuids unique.
 
     Yields settings with the sysfs of the machine, unless they name one: on the host's own, the
-    addresses of the mock would be those of other devices, or of none.
+    addresses of the mock would be those of other devices, or of none. Nor has it to do with the
+    host's device nodes: where it looks for them there are none, unless settings say where.
     """
     from mock_nvml import MockNvml, write_sysfs
     from topology.catalogue import load_machine
@@ -120,6 +121,8 @@ def mocked(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gputopo-sys-"))
             write_sysfs(machine, Path(folder), seed=settings.node_name)
             settings = settings.model_copy(update={"sysfs_root": folder})
+        if "dev_root" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"dev_root": settings.sysfs_root})
         if faults is not None:
             mock.play(faults)
         yield settings

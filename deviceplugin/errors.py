@@ -8,6 +8,7 @@ PluginError(Exception)
 │   ├── HeldDeviceError          a GPU that another live pod has
 │   ├── SharingError             more replicas than the sharing rules allow a container
 │   └── StrictRefusalError       a strict pod cannot have its exact set
+├── PlatformError                a kind of machine that is not supported
 ├── RegistrationError            kubelet cannot be told of the plugin
 ├── PodResourcesError            kubelet does not say who holds what
 ├── NvmlError                    a call of NVML failed: its code and name
@@ -68,6 +69,10 @@ class StrictRefusalError(AllocationError):
         named = ", ".join(wanted) if wanted is not None else "a set that is not known"
         super().__init__(f"the pod is strict and cannot have {named}: {drift}")
         self.drift = drift
+
+
+class PlatformError(PluginError):
+    """The plugin does not run on this kind of machine."""
 
 
 class RegistrationError(PluginError):

@@ -26,11 +26,11 @@ import structlog
 
 from deviceplugin.books import Books
 from deviceplugin.choosers import Choosers
-from deviceplugin.config.health import xid_responses
+from deviceplugin.config.health import malformed_words, xid_responses
 from deviceplugin.config.model import Config
 from deviceplugin.config.source import ConfigReader
 from deviceplugin.discovery import discover
-from deviceplugin.errors import NvmlError
+from deviceplugin.errors import NvmlError, PlatformError
 from deviceplugin.guard import Guard
 from deviceplugin.holdings import Holdings, PodResources
 from deviceplugin.inventory import Board
@@ -38,6 +38,7 @@ from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
 from deviceplugin.nvml_interface import Nvml
 from deviceplugin.offering import Offering
+from deviceplugin.platform import check_platform
 from deviceplugin.pods import PODS_PATH, PodCache, PodGetter, own_node_query
 from deviceplugin.publisher import Publisher, read_state
 from deviceplugin.readback import ReadBack
@@ -84,7 +85,8 @@ def run(
         client = connect(settings.kubeconfig)
         choosers = Choosers(settings.policy)
         first = reader.load()
-    except (AccessError, SelectionError, SettingsError) as error:
+        check_platform(Path(settings.dev_root), Path(settings.sysfs_root))
+    except (AccessError, SelectionError, SettingsError, PlatformError) as error:
         _log.error("cannot start", problem=str(error))
         return 1
     workers = Workers()
@@ -268,6 +270,9 @@ class Plugin:
 
     def _health_rules(self, config: Config) -> tuple[dict[int, Response], float]:
         settings, health = self._settings, config.health
+        words = malformed_words(health)
+        if words:
+            _log.warning("no XIDs, passed over", words=words)
         responses = settings.xid_responses | xid_responses(health)
         return responses, health.hold_seconds or settings.recovery_hold_seconds
 

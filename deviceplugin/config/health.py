@@ -64,6 +64,11 @@ def xid_responses(health: Health, numbers: Iterable[int] = range(1, 1000)) -> di
     return table
 
 
+def malformed_words(health: Health) -> tuple[str, ...]:
+    """Return the words of both lists that are passed over."""
+    return read_numbers(health.disable).malformed + read_numbers(health.enable).malformed
+
+
 def _by_policy(number: int, policy: XidPolicy | None) -> Response | None:
     if policy is XidPolicy.REFERENCE:
         return Response.IGNORE if number in REFERENCE_IGNORED else Response.UNHEALTHY

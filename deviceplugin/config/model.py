@@ -62,7 +62,12 @@ class XidPolicy(StrEnum):
     CATALOGUE = "catalogue"  # NVIDIA's catalogue of XIDs: by the action that it recommends
 
 
-_ELSEWHERE = {"tegra": "Tegra", "vfio": "GPUs passed through to virtual machines", "wsl": "WSL"}
+_ELSEWHERE = {
+    "tegra": "Tegra",
+    "vfio": "passing GPUs through to virtual machines",
+    "vgpu": "sharing GPUs among virtual machines (vGPU)",
+    "wsl": "WSL",
+}
 
 
 def _refuse_elsewhere(value: object) -> object:

@@ -26,7 +26,7 @@ from deviceplugin.metrics import Metrics
 from deviceplugin.resources.devices import Resource, uuid_of
 from deviceplugin.shared_allocation import SharedCircumstances, plan_shared
 from deviceplugin.stock import MAIN, take_stock
-from tests.deviceplugin.nodes import PAIRS, FakePodResources, machine
+from tests.deviceplugin.nodes import PAIRS, FakeClock, FakePodResources, machine
 from tests.deviceplugin.resources.nodes import READY, config_of, cut, stock
 from topology.model import NodeTopology
 
@@ -318,3 +318,31 @@ def test_whole_gpus_ignore_the_sharing_policy(policy: SharedPolicy) -> None:
     )
     (plan,) = desk.prefer([Request(("g0", "g2", "g3", "g5"), (), 2)])
     assert plan.uuids == ("g2", "g3")
+
+
+def test_an_allocate_of_one_resource_keeps_kubelets_books_shut_for_all() -> None:
+    """While shares may be in flight no List is made: it could make kubelet forget them."""
+    metrics, clock = Metrics(), FakeClock()
+    ledger = Ledger(FakePodResources(Holdings()), metrics, clock=clock)
+    one = stock("flags: {migStrategy: mixed}", 2, cut(0, "1g.5gb"))
+    desks = {
+        name: Desk(
+            stock=lambda: one,
+            resource=name,
+            pods=dict,
+            get_pod=lambda _key, _timeout: None,
+            ledger=ledger,
+            chooser_for=CHOOSERS,
+            metrics=metrics,
+            clock=clock,
+        )
+        for name in one.division.resources
+    }
+    assert ledger.read_back() is not None
+    desks["nvidia.com/mig-1g.5gb"].prefer([Request(("m0-0",), (), 1)])
+    clock.now += 1
+    assert ledger.read_back() is None
+    desks["nvidia.com/mig-1g.5gb"].allocate([("m0-0",)])
+    assert ledger.read_back() is None
+    clock.now += 1
+    assert ledger.read_back() is not None

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from deviceplugin.config.health import REFERENCE_IGNORED, read_numbers, xid_responses
+from deviceplugin.config.health import (
+    REFERENCE_IGNORED,
+    malformed_words,
+    read_numbers,
+    xid_responses,
+)
 from deviceplugin.config.loading import read_config
 from deviceplugin.config.model import Health
 from deviceplugin.xids import Response
@@ -50,6 +55,9 @@ def test_malformed_words_are_passed_over() -> None:
     numbers = read_numbers(("13", " 31 ", "x1", "", "-5"))
     assert numbers.numbers == {13, 31}
     assert numbers.malformed == ("x1", "-5")
+    health = Health.model_validate({"disable": "13, x1", "enable": ["79", "y"]})
+    assert malformed_words(health) == ("x1", "y")
+    assert xid_responses(health)[79] is Response.UNHEALTHY
 
 
 def test_the_variables_mean_the_same_as_the_keys() -> None:

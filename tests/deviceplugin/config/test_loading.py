@@ -260,9 +260,9 @@ def test_there_is_one_imex_channel(channels: str) -> None:
     assert read("", IMEX_CHANNEL_IDS="0").imex.channel_ids == (0,)
 
 
-@pytest.mark.parametrize("strategy", ["tegra", "vfio", "wsl"])
+@pytest.mark.parametrize("strategy", ["tegra", "vfio", "vgpu", "wsl"])
 def test_what_is_not_supported_is_refused_by_name(strategy: str) -> None:
-    """Tegra, passed-through GPUs and WSL are told apart from a slip of the pen."""
+    """Tegra, GPUs for virtual machines and WSL are told apart from a slip of the pen."""
     (problem,) = problems_of("", DEVICE_DISCOVERY_STRATEGY=strategy)
     assert problem.startswith("DEVICE_DISCOVERY_STRATEGY: flags.deviceDiscoveryStrategy: ")
     assert "is not supported" in problem
