@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ import grpc
 import yaml
 
 from deviceplugin.podresources.v1 import api_pb2, api_pb2_grpc
+from tests.e2e.errors import StartError
 from tests.e2e.images.archives import ENVIRONMENT, LAST_LINE
 from tests.e2e.pods.cluster import PodCluster
 from tests.waiting import wait_until
@@ -225,7 +227,7 @@ class Bundle:
         """Return each container's id and how often it was started again."""
         statuses = self.pod(name)["status"]["containerStatuses"]
         return {
-            str(one["name"]): (str(one["containerID"]), int(one["restartCount"]))
+            str(one["name"]): (str(one.get("containerID", "")), int(one["restartCount"]))
             for one in statuses
         }
 
@@ -251,7 +253,9 @@ class Bundle:
 
         def all_told() -> bool:
             nonlocal log
-            log = self._kubectl("logs", name, "-c", container)
+            # A container that is just being started has no log, and kubectl complains.
+            with contextlib.suppress(StartError):
+                log = self._kubectl("logs", name, "-c", container)
             return LAST_LINE in log
 
         wait_until(all_told, 30, f"the environment of {name}/{container}")
