@@ -19,6 +19,7 @@ from runtime.objects import Pod
 from scheduler.engine.decision import Decision
 from scheduler.engine.planner import HELD_ELSEWHERE, Planner
 from scheduler.engine.plugins.free_gpus import FreeGpus
+from scheduler.engine.plugins.held_back import HeldBack
 from scheduler.engine.request import Demand, PodRequest
 from scheduler.engine.reservations import Stage
 from scheduler.errors import BindError, DemandError, NotReadyError, SchedulerError
@@ -215,8 +216,9 @@ class Handlers:
         if self._planner.waits_for_plan(decision):
             # Likewise: a plan that is dropped is no event. One that is bound is, but too late.
             raise NotReadyError(PLANNED)
-        if self._would_evict_more(decision):
-            raise NotReadyError(LEAVING)
+        passing = _passing(decision)
+        if passing is not None:
+            raise NotReadyError(passing)
         for plugin, nodes in decision.counts().items():
             self._metrics.refused(plugin, nodes)
         # Never FailedNodes, which asks for evictions: kube-scheduler has passed these nodes, so its
@@ -229,20 +231,6 @@ class Handlers:
                 for text in (_text(refusal.reason),)
                 for place in refusal.places.tolist()
             }
-        )
-
-    def _would_evict_more(self, decision: Decision) -> bool:
-        """Return whether a refusal now could cost pods their lives for nothing.
-
-        A candidate has enough free GPUs by kube-scheduler's count. Where we see fewer, a pod is
-        gone that kubelet has not freed yet, such as a victim of this very pod. kube-scheduler
-        would look for victims on the other nodes; an error only makes it try again.
-        """
-        request = decision.request
-        return (
-            request.preempts
-            and FreeGpus.name in decision.counts()
-            and request.priority > self._inventory.lowest_priority()
         )
 
     def _refusal(self, request: PodRequest) -> _Refused | None:
@@ -317,6 +305,21 @@ def _unread(pod: Pod) -> PodRequest:
     """Return what stands for a pod whose demands do not read."""
     meta = pod.metadata
     return PodRequest(meta.uid, meta.namespace, meta.name, (), Demand(0))
+
+
+def _passing(decision: Decision) -> str | None:
+    """Return why a refusal would not last, None if it would.
+
+    kube-scheduler asks about nodes that have enough GPUs by its own count. Where we see fewer, or
+    do not know who has them, a pod has ended or come, and its node has not said so yet. When it
+    does, kube-scheduler is woken and may ask before we have heard; a refusal then would stand for
+    five minutes, or cost pods on other nodes their lives. An error is tried again by the clock,
+    and evicts nobody.
+    """
+    counts = decision.counts()
+    if FreeGpus.name in counts and not decision.request.demand.shares:
+        return LEAVING
+    return HeldBack.reason if HeldBack.name in counts else None
 
 
 def _text(reason: str) -> str:

@@ -136,10 +136,6 @@ class Inventory:
         """Return the node that any pod is bound to, as far as the watch has shown."""
         return self._homes.get(uid)
 
-    def lowest_priority(self) -> int:
-        """Return the lowest priority among all bound pods with GPUs."""
-        return min((pod.priority for pod in self._bound.values()), default=NO_PRIORITY)
-
     def knows(self, node: str) -> bool:
         """Return whether a node is there."""
         record = self._records.get(node)

@@ -128,7 +128,7 @@ async def test_a_pod_that_is_refused_says_why_and_since_when(ask: Asker) -> None
 
 async def test_a_pod_refused_like_another_has_a_record_of_its_own(ask: Asker) -> None:
     """Its verdict is the one that was made for the other."""
-    await ask.town.node("a", mesh(4), NodeState(1, allocations={"x": ("GPU-0",)}))
+    await ask.town.node("a", mesh(4), NodeState(1, unhealthy={"GPU-0": "xid 79"}))
     for name in ("p", "q"):
         await ask.town.filter(await ask.town.pod(name, 4), "a")
     assert ask.town.extender.metrics.filters["repeated"]._value.get() == 1

@@ -300,7 +300,6 @@ def test_the_lowest_priority_is_that_of_pods_with_gpus() -> None:
     watched.pod("q", 1, uid="v", node="n", priority=3)
     watched.pod("r", 0, uid="w", node="n", priority=1)
     assert watched.cluster.view(["n"]).lowest_priority.tolist() == [3]
-    assert watched.inventory.lowest_priority() == 3
 
 
 def test_a_hold_survives_events_of_the_node() -> None:
