@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cli.demo_view import View
     from embedded.arrivals import Arrivals
     from embedded.cluster import Cluster, NodeSpec
+    from embedded.fault_script import ScriptedFault
     from embedded.faults import Fault
     from embedded.picture import Picture
     from embedded.reports import LeftOut, Report
@@ -71,6 +72,11 @@ def demo(
         "plugin-killed, plugin-socket-deleted, kubelet-restarted, kubelet-socket-recreated, "
         "extender-killed, apiserver-away, gpu-lost, gpu-xid.",
     ),
+    fault_script: str | None = typer.Option(
+        None,
+        metavar="FILE-or-NAME",
+        help="A script of GPU faults: entries {at, node, kind, ...}; 'story' is one that ships.",
+    ),
     serve: bool = typer.Option(False, "--serve", help="Keep the cluster up until Ctrl-C."),
     keep_logs: Path | None = typer.Option(None, help="Write the daemons' logs to this folder."),
 ) -> int:
@@ -91,13 +97,15 @@ def demo(
     try:
         specs = _name_nodes(machine, nodes)
         faults = _read_faults(fault, specs)
-        arrivals, left_out = _read_pods(pods, specs, seed, faults)
+        script = _read_script(fault_script, specs)
+        last = max((one.at for one in script), default=None)
+        arrivals, left_out = _read_pods(pods, specs, seed, faults, last)
         if keep_logs is not None:
             _make_folder(keep_logs)
     except (EmbeddedError, TopologyError, OSError, ValueError) as error:
         print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
-    plan = _Plan(specs, arrivals, left_out, faults, seed)
+    plan = _Plan(specs, arrivals, left_out, faults, script, seed)
     try:
         with _signals() as stopping:
             return _run(plan, stopping, json=json, serve=serve, logs=keep_logs)
@@ -113,6 +121,7 @@ class _Plan(NamedTuple):
     arrivals: Arrivals
     left_out: LeftOut
     faults: Sequence[Fault]
+    script: Sequence[ScriptedFault]
     seed: int
 
 
@@ -123,7 +132,8 @@ def _run(
     from embedded.session import Session
 
     began = time.monotonic()
-    cluster = Cluster(plan.specs, seed=plan.seed, logs=logs)
+    mig = frozenset(one.node for one in plan.script if one.entry["kind"] == "mig")
+    cluster = Cluster(plan.specs, seed=plan.seed, logs=logs, mig_nodes=mig)
     with _logging_to(cluster.logs / "cluster.log"):
         try:
             with _choose_view(json=json) as view:
@@ -142,6 +152,7 @@ def _run(
                     stopping=stopping,
                     look=view.look,
                     judge=view.judges,
+                    script=plan.script,
                 )
                 session.run(go_on=serve)
                 report = session.report(startup, time.monotonic() - began)
@@ -195,8 +206,20 @@ def _read_faults(texts: Sequence[str], specs: Sequence[NodeSpec]) -> tuple[Fault
     return parse_faults(texts, [spec.name for spec in specs])
 
 
+def _read_script(reference: str | None, specs: Sequence[NodeSpec]) -> tuple[ScriptedFault, ...]:
+    from embedded.fault_script import find_script, read_script
+
+    if reference is None:
+        return ()
+    return read_script(find_script(reference), {spec.name: spec.machine for spec in specs})
+
+
 def _read_pods(
-    text: str, specs: Sequence[NodeSpec], seed: int, faults: Sequence[Fault]
+    text: str,
+    specs: Sequence[NodeSpec],
+    seed: int,
+    faults: Sequence[Fault],
+    last_scripted: float | None,
 ) -> tuple[Arrivals, LeftOut]:
     """Read ``--pods``: a number, else a file. Raises WorkloadError and ValueError."""
     from embedded.arrivals import CountedArrivals, ListedArrivals
@@ -205,7 +228,10 @@ def _read_pods(
     from embedded.workload import MachineFacts, synthetic_pods
     from mock_nvml.products import find_product
 
-    until = max((fault.end for fault in faults), default=-_AFTER_FAULTS) + _AFTER_FAULTS
+    ends = [fault.end for fault in faults]
+    if last_scripted is not None:
+        ends.append(last_scripted)
+    until = max(ends, default=-_AFTER_FAULTS) + _AFTER_FAULTS
     machines = {spec.machine.name: spec.machine for spec in specs}.values()
     if text.lstrip("+-").isdigit():
         if not 0 <= int(text) <= _MOST_PODS:

@@ -229,6 +229,8 @@ def summarise(report: Report) -> str:
             else f"well again after {fault.recovered_after:.1f} s"
         )
         lines.append(f"fault at {fault.at:.1f} s: {fault.what}; {told}")
+    if report.story:
+        lines += ["what the nodes tell:", *(f"  {line}" for line in report.story)]
     lines += [
         f"started again: {name}, {times} times" if times > 1 else f"started again: {name}"
         for name, times in report.restarts.items()

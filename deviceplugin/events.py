@@ -151,15 +151,10 @@ class EventWriter:
     def _send(self, happening: Happening) -> None:
         now = self._wall()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        # The reason and the device, not the words: a counter in them would never say the same.
-        key = f"{happening.reason}/{happening.about}"
+        key = f"{happening.reason}/{happening.about}/{happening.message}"
         before = self._written.get(key)
         if before is not None and self._clock() - before.at < SAME:
-            body = {
-                "count": before.count + 1,
-                "lastTimestamp": stamp,
-                "message": happening.message,
-            }
+            body = {"count": before.count + 1, "lastTimestamp": stamp}
             try:
                 self._client.patch(f"{PATH}/{before.name}", body, timeout=self._timeout)
             except NotFoundError:  # it has lived its hour

@@ -64,6 +64,10 @@ def _members(mask: Any) -> tuple[int, ...]:
     )
 
 
+def _pointer(handle: Any) -> int:
+    return ctypes.cast(handle, ctypes.c_void_p).value or 0
+
+
 def _remote_type(number: int) -> RemoteType:
     try:
         return RemoteType(number)
@@ -83,6 +87,7 @@ class PynvmlEventSet:
 
     def __init__(self) -> None:
         self._handle = call(pynvml.nvmlEventSetCreate)
+        self._uuids: dict[int, str] = {}
         self._closed = False
 
     def register(self, device: Device, mask: int) -> None:
@@ -94,6 +99,8 @@ class PynvmlEventSet:
         supported = call(pynvml.nvmlDeviceGetSupportedEventTypes, device)
         if not mask & supported:
             raise NvmlError(Code.NOT_SUPPORTED, "NOT_SUPPORTED", "nvmlDeviceRegisterEvents")
+        # Before it: a GPU that is lost with its last event cannot say any more who it is.
+        self._uuids[_pointer(device)] = text(call(pynvml.nvmlDeviceGetUUID, device))
         call(
             pynvml.nvmlDeviceRegisterEvents,
             device,
@@ -110,11 +117,11 @@ class PynvmlEventSet:
             if error.code == Code.TIMEOUT:
                 return None
             raise
-        # The event's handle is a fresh pointer: only the uuid tells whose it is.
+        # The event's handle is a fresh object: its uuid tells whose it is, else where it points.
         try:
             uuid = text(call(pynvml.nvmlDeviceGetUUID, data.device))
         except NvmlError:
-            uuid = ""
+            uuid = self._uuids.get(_pointer(data.device), "")
         gpu_instance, compute_instance = int(data.gpuInstanceId), int(data.computeInstanceId)
         return NvmlEvent(
             uuid=uuid,

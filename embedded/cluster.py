@@ -70,9 +70,19 @@ class Node:
 
 
 class Cluster:
-    """The cluster. `start` and `stop` belong to one thread; a failed `start` cleans up."""
+    """The cluster. `start` and `stop` belong to one thread; a failed `start` cleans up.
 
-    def __init__(self, specs: Sequence[NodeSpec], *, seed: int = 0, logs: Path | None) -> None:
+    On `mig_nodes` MIG devices are offered, each profile as a resource of its own.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[NodeSpec],
+        *,
+        seed: int = 0,
+        logs: Path | None,
+        mig_nodes: frozenset[str] = frozenset(),
+    ) -> None:
         # Unix socket paths are short; some systems' temporary folders are not.
         place = None if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp"  # noqa: S108 -- mkdtemp makes it ours
         self.folder = Path(tempfile.mkdtemp(prefix="gt-", dir=place))
@@ -81,6 +91,7 @@ class Cluster:
         self.api = ApiServer()
         self._specs = tuple(specs)
         self._seed = seed
+        self._mig_nodes = mig_nodes
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self.nodes: dict[str, Node] = {}
         self.client: KubeClient
@@ -233,6 +244,7 @@ class Cluster:
                 *("--config", str(self.folder / "plugin.yaml")),
                 *("--mock-machine", spec.reference),
                 *("--mock-faults", str(faults)),
+                *(("--mig-strategy", "mixed") if spec.name in self._mig_nodes else ()),
             ),
             self.logs / f"{spec.name}.log",
         )

@@ -15,10 +15,12 @@ import msgspec
 
 from embedded.annotations import PROBE_KEY
 from embedded.cluster import Cluster, Node
+from embedded.fault_script import ScriptedFault
 from embedded.faults import Fault, FaultKind
 from embedded.ledger import TakenGpu
 from embedded.reports import FaultReport
 from mock_nvml.state import gpu_uuid
+from topology.model import MAX_GPUS
 
 # A lost GPU waits for the next initialisation of NVML and for its hold time; the rest is quicker.
 RECOVERY_SECONDS: Final = 60.0
@@ -32,9 +34,15 @@ class FaultInjection:
     """The faults of a run. `start` arms them; times count from there."""
 
     def __init__(
-        self, cluster: Cluster, faults: Sequence[Fault], stopping: threading.Event
+        self,
+        cluster: Cluster,
+        faults: Sequence[Fault],
+        stopping: threading.Event,
+        script: Sequence[ScriptedFault] = (),
     ) -> None:
         self._cluster = cluster
+        self._script = tuple(script)
+        self._script_report: FaultReport | None = None
         self._stopping = stopping
         self._faults = tuple(faults)
         self._lock = threading.Lock()
@@ -46,6 +54,10 @@ class FaultInjection:
             threading.Thread(target=self._run, args=(number,), name=f"fault {fault}", daemon=True)
             for number, fault in enumerate(self._faults)
         ]
+        if self._script:
+            self._threads.append(
+                threading.Thread(target=self._play, name="fault script", daemon=True)
+            )
 
     def start(self) -> None:
         """Arm the faults."""
@@ -70,12 +82,58 @@ class FaultInjection:
     def reports(self) -> tuple[FaultReport, ...]:
         """Return what each fault did; one that did not happen counts as not recovered."""
         with self._lock:
-            return tuple(
+            reports = [
                 self._reports.get(
                     number, FaultReport(fault.kind, fault.node, fault.at, "not reached", None)
                 )
                 for number, fault in enumerate(self._faults)
+            ]
+            if self._script:
+                lost = FaultReport("script", "", self._script[0].at, "not played to its end", None)
+                reports.append(self._script_report or lost)
+            return tuple(reports)
+
+    def touched(self) -> tuple[str, ...]:
+        """Return the nodes that the script names."""
+        return tuple(dict.fromkeys(fault.node for fault in self._script))
+
+    def _play(self) -> None:
+        """Let the script's faults happen at their times, then wait until all nodes are well."""
+        for number, fault in enumerate(self._script):
+            if self._stopping.wait(max(0.0, self._began + fault.at - time.monotonic())):
+                return
+            with self._lock:
+                for gpu in fault.gpus:
+                    key = -1 - number * MAX_GPUS - gpu
+                    uuid = gpu_uuid(fault.node, gpu)
+                    self._taken[key] = TakenGpu(fault.node, uuid, time.monotonic())
+            entry = msgspec.json.encode(fault.entry).decode()
+            _append(self._cluster.nodes[fault.node], f"- {entry}")
+            self._note(f"{self._now():5.1f} s  {fault}")
+        ended = time.monotonic()
+        recovered = self._wait(self._all_well, RECOVERY_SECONDS)
+        after = round(time.monotonic() - ended, 2) if recovered else None
+        with self._lock:
+            for key, taken in self._taken.items():
+                if key < 0 and recovered:
+                    self._taken[key] = msgspec.structs.replace(taken, until=time.monotonic())
+            self._script_report = FaultReport(
+                "script",
+                ",".join(self.touched()),
+                self._script[0].at,
+                f"{len(self._script)} faults of the script",
+                after,
             )
+        told = "not all is well again" if after is None else f"all well again after {after:.1f} s"
+        self._note(f"{self._now():5.1f} s  the script is over: {told}")
+
+    def _all_well(self) -> bool:
+        """Tell whether each touched node is ready and calls no GPU unhealthy."""
+        for name in self.touched():
+            state = self._cluster.observation.state_of(name)
+            if state is None or state.unhealthy or not self._cluster.node_ready(name):
+                return False
+        return True
 
     def _run(self, number: int) -> None:
         fault = self._faults[number]

@@ -41,7 +41,8 @@ class Report(msgspec.Struct, frozen=True):
     of them whose containers all saw exactly the annotated set, `completed_honoured` the like of
     pods that ended by themselves. `mismatched` counts containers over the whole run,
     `drifted` those that an injected GPU loss explains, `double_allocated` a GPU seen by two
-    containers at one time. `pending_reasons` counts the reasons of pods without a node.
+    containers at one time. `story` is what the nodes tell of a script of faults: their Events and
+    counters. `pending_reasons` counts the reasons of pods without a node.
     """
 
     nodes: int
@@ -65,6 +66,7 @@ class Report(msgspec.Struct, frozen=True):
     doubles: tuple[str, ...]
     faults: tuple[FaultReport, ...]
     restarts: dict[str, int]
+    story: tuple[str, ...]
     left_out: LeftOut
     settled: bool
     full_after_seconds: float | None

@@ -13,6 +13,7 @@ import msgspec
 from embedded.arrivals import Arrivals, ListedArrivals, Waiting
 from embedded.cluster import Cluster
 from embedded.fault_injection import FaultInjection
+from embedded.fault_script import ScriptedFault
 from embedded.faults import Fault
 from embedded.kubelet import ContainerView
 from embedded.ledger import ContainerLife, Mismatch, check_lives
@@ -26,6 +27,7 @@ from embedded.reports import (
     requests_of,
     split_honoured,
 )
+from embedded.story import tell_story
 from embedded.workload import NAMESPACE, RESOURCE, PodPlan, render_pod
 from runtime.errors import ConflictError, KubeError
 from runtime.kube import KubeClient
@@ -55,6 +57,7 @@ class Session:
         stopping: threading.Event,
         look: Callable[[Picture], None],
         judge: bool,
+        script: Sequence[ScriptedFault] = (),
     ) -> None:
         self._cluster = cluster
         self._arrivals = arrivals
@@ -62,7 +65,7 @@ class Session:
         self._stopping = stopping
         self._look = look
         self._judge = judge
-        self._injection = FaultInjection(cluster, faults, stopping)
+        self._injection = FaultInjection(cluster, faults, stopping, script)
         self._backlog: list[PodPlan] = []
         self._began = time.monotonic()
         self._settled = False
@@ -167,6 +170,7 @@ class Session:
             mismatches=tuple(mismatched),
             doubles=list_doubles(verdict),
             faults=self._injection.reports(),
+            story=tell_story(self._cluster, self._injection.touched()),
             restarts=self._restarts(),
             left_out=left_out,
             settled=self._settled,

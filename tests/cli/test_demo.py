@@ -111,6 +111,30 @@ def test_what_is_broken_recovers_and_nothing_is_given_twice(short_folder: Path) 
     assert_nothing_left(short_folder)
 
 
+def test_a_script_of_gpu_faults_is_played_and_told(short_folder: Path) -> None:
+    """Running pods go on, all is well at the end, and the nodes tell what has happened."""
+    script = short_folder / "faults.yaml"
+    script.write_text(
+        "- {at: 1, kind: xid, gpu: 1, xid: 13}\n"
+        "- {at: 1.5, kind: xid, gpu: 2, xid: 79}\n"
+        "- {at: 2, node: n02, kind: mig, gpu: 0, profiles: [3g.20gb]}\n"
+        "- {at: 5, node: n02, kind: mig, gpu: 0, profiles: null}\n"
+    )
+    machines = ("--machine", "dgx1-v100", "--machine", "dgx-a100-8x")
+    words = (*machines, "--pods", "6", "--fault-script", str(script))
+    status, report = run_demo(short_folder, *words)
+    assert status == 0, report
+    (fault,) = report["faults"]
+    assert (fault["kind"], fault["what"]) == ("script", "4 faults of the script")
+    assert (report["mismatched"], report["double_allocated"], report["failed"]) == (0, 0, 0)
+    told = "\n".join(report["story"])
+    for word in ("GpuUnhealthy  GPU 2", "GpuRecovered  GPU 2", "GPU 0", "is cut into 3g.20gb"):
+        assert word in told
+    assert 'xid="13"} 1.0' in told
+    script.unlink()
+    assert_nothing_left(short_folder)
+
+
 def test_a_list_fills_the_cluster_and_pods_end(short_folder: Path, tmp_path: Path) -> None:
     """Pods of a list come, run, end and make room; shared ones are counted and left out."""
     rows = [f"p-{number},1000,1024,{1 + number % 2},1000" for number in range(40)]

@@ -92,12 +92,13 @@ def test_an_event_is_about_the_node(world: World) -> None:
 
 
 def test_the_same_again_is_counted(world: World) -> None:
-    """One object for a GPU that fails again within ten minutes; another GPU has its own."""
+    """One object for a GPU that fails again within ten minutes; other words have their own."""
     world.writer.write(SICK)
     world.now = 60.0
     world.writer.write(SICK)
     world.writer.write(Happening("GpuUnhealthy", "GPU 2", "g2", warning=True))
-    assert len(world.server.posted) == 2
+    world.writer.write(Happening("GpuUnhealthy", "GPU 1 (g1): lost", "g1", warning=True))
+    assert len(world.server.posted) == 3
     ((path, body),) = world.server.patched
     assert path == f"{PATH}/{world.server.posted[0]['metadata']['name']}"
     assert (body["count"], body["lastTimestamp"]) == (2, "1970-01-01T00:01:00Z")

@@ -91,14 +91,15 @@ def test_events_that_a_gpu_lacks_are_not_supported() -> None:
 
 
 def test_a_lost_gpu_is_told_by_every_wait() -> None:
-    """First the event, without a uuid as the GPU is silent; then GPU_IS_LOST each time."""
+    """First the event, with its uuid though the GPU is silent; then GPU_IS_LOST each time."""
     with rig(load_machine("l4-8x")) as set_up:
         events = set_up.nvml.event_set()
+        uuid = set_up.nvml.uuid(set_up.nvml.device(0))
         events.register(set_up.nvml.device(0), EventType.XID)
         set_up.mock.inject("lost", gpu=0)
         event = events.wait(10)
         assert event is not None
-        assert (event.uuid, event.data) == ("", 79)
+        assert (event.uuid, event.data) == (uuid, 79)
         for _ in range(2):
             with pytest.raises(NvmlError) as caught:
                 events.wait(10)
