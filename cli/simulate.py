@@ -1,81 +1,33 @@
-"""`gputopo simulate`: a trace replayed under the published protocol, policy by policy."""
+"""`gputopo simulate`: a trace replayed by a published protocol, policy by policy."""
 
 from __future__ import annotations
 
-import csv
-import io
-import multiprocessing
 import os
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import msgspec
 import typer
 
+from cli.simulation_jobs import Job, Lists, run_all
+from cli.simulation_report import Report, draw_figures, draw_table, make_report, write_csv
 from cli.usage import print_json
 from scheduler.errors import SchedulerError
 from scheduler.simulation.boards import Machines
 from scheduler.simulation.errors import ReplayError
-from scheduler.simulation.measures import Outcome, mean_outcome
 from scheduler.simulation.policies.catalogue import COMPARED, POLICIES, check_policies
-from scheduler.simulation.runs import run_once
 from topology.errors import TopologyError
 from traces.errors import TraceError
-from traces.openb import Node, Task, read_nodes, read_tasks
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from traces.openb import Node, read_nodes, read_tasks
 
 ALL: Final = "all"
-SHOWN: Final = ("90", "100", "130")
-"""The arrived loads of the results table."""
 
 _MOST_SEEDS: Final = 1000
 _MOST_LOAD: Final = 10.0
-
-
-class Job(msgspec.Struct, frozen=True):
-    """What a process is asked for."""
-
-    policy: str
-    seed: int
-    load: float
-
-
-class Run(msgspec.Struct, frozen=True):
-    """A run as it is printed. `seconds` is its wall time, reading the lists apart.
-
-    `bandwidth_gbs` is there with --links only.
-    """
-
-    seed: int
-    unallocated_pct: dict[str, float]
-    fragmented_pct: dict[str, float]
-    failed: int
-    seconds: float
-    bandwidth_gbs: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
-
-
-class Mean(msgspec.Struct, frozen=True):
-    """The mean of a policy's runs."""
-
-    unallocated_pct: dict[str, float]
-    fragmented_pct: dict[str, float]
-    failed: float
-    seconds: float
-    bandwidth_gbs: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
-
-
-class Report(msgspec.Struct, frozen=True):
-    """The runs of a policy and their mean."""
-
-    policy: str
-    runs: list[Run]
-    mean: Mean
+_MOST_COPIES: Final = 1000
+# What is known of the trace's load without departures, and what fills a cluster that tasks leave.
+_ARRIVALS_LOAD: Final = 1.3
+_DYNAMIC_LOAD: Final = 0.9
 
 
 def simulate(
@@ -94,39 +46,70 @@ def simulate(
         metavar="MODEL[/GPUS]=MACHINE",
         help="The machine behind nodes of a model: a shipped name or a file. Implies --links.",
     ),
-    load: float = typer.Option(1.3, help="Arrivals stop at this multiple of the cluster's GPUs."),
+    dynamic: bool = typer.Option(
+        False, "--dynamic", help="Tasks arrive and depart by the trace's times, and wait for room."
+    ),
+    copies: int = typer.Option(6, help="With --dynamic: how many times over the list arrives."),
+    load: float | None = typer.Option(
+        None,
+        help="Arrivals stop at this multiple of the cluster's GPUs, 1.3 by default; with "
+        "--dynamic the part of the GPUs that would be in use if nobody waited, 0.9 by default.",
+    ),
     processes: int = typer.Option(0, help="How many at once; 0: as many as there are CPUs."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
     csv_file: Path | None = typer.Option(
-        None, "--csv", metavar="FILE", help="Write policy, seed, load and figures, a row each."
+        None, "--csv", metavar="FILE", help="Write all figures, a row each."
+    ),
+    figures: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Write plots over the arrived load there, as SVG."
     ),
 ) -> None:
-    """Replay a trace: tasks arrive one by one, nothing departs."""
+    """Replay a trace: tasks arrive one by one, and nothing departs but with --dynamic."""
     try:
         names = check_policies(list(COMPARED) if ALL in policy else list(dict.fromkeys(policy)))
         wanted = _read_seeds(seeds)
-        if not 0 < load <= _MOST_LOAD:
-            raise ReplayError(f"--load: {load:g} is not above 0 and at most {_MOST_LOAD:g}")
-        if processes < 0:
-            raise ReplayError(f"--processes: {processes} is less than none")
+        if load is None:
+            load = _DYNAMIC_LOAD if dynamic else _ARRIVALS_LOAD
+        _check_numbers(load, processes, copies)
+        if dynamic and figures is not None:
+            raise ReplayError("--figures: with --dynamic there is no arrived load to plot over")
         cluster = read_nodes(_read_text(nodes), str(nodes))
         tasks = read_tasks(_read_text(pods), str(pods))
         machines = _find_machines(cluster, machine) if links or machine else None
-        jobs = [Job(name, seed, load) for name in names for seed in wanted]
-        lists = _Lists(cluster, tasks, machines)
-        runs = _run_all(lists, jobs, processes or os.cpu_count() or 1)
-        reports = [_make_report(name, [runs[name, seed] for seed in wanted]) for name in names]
+        asked = [Job(name, seed, load, copies * dynamic) for name in names for seed in wanted]
+        done = run_all(Lists(cluster, tasks, machines), asked, processes or os.cpu_count() or 1)
+        reports = [make_report(name, wanted, [done[name, at] for at in wanted]) for name in names]
         if csv_file is not None:
-            csv_file.write_text(_write_csv(reports), encoding="utf-8")
+            csv_file.write_text(write_csv(reports), encoding="utf-8")
+        if figures is not None:
+            _write_figures(figures, pods.stem, [one for one in reports if isinstance(one, Report)])
     except (SchedulerError, TopologyError, TraceError, OSError) as error:
         # main prints it as one line and ends with 2.
         raise typer.TyperException(" ".join(str(error).split())) from None
     if not json:
-        _print_table(_draw_table(reports))
+        from rich.console import Console
+
+        Console().print(draw_table(reports))
     elif len(reports) == 1 and ALL not in policy:
         print_json(reports[0])
     else:
         print_json({"policies": reports})
+
+
+def _check_numbers(load: float, processes: int, copies: int) -> None:
+    if not 0 < load <= _MOST_LOAD:
+        raise ReplayError(f"--load: {load:g} is not above 0 and at most {_MOST_LOAD:g}")
+    if processes < 0:
+        raise ReplayError(f"--processes: {processes} is less than none")
+    if not 1 <= copies <= _MOST_COPIES:
+        raise ReplayError(f"--copies: {copies} is not 1 to {_MOST_COPIES}")
+
+
+def _write_figures(folder: Path, list_name: str, reports: Sequence[Report]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = list_name.removeprefix("openb_pod_list_")
+    for what, svg in draw_figures(reports, name).items():
+        (folder / f"{name}-{what}.svg").write_text(svg, encoding="utf-8")
 
 
 def _read_text(path: Path) -> str:
@@ -153,154 +136,3 @@ def _find_machines(nodes: Sequence[Node], rules: Sequence[str]) -> Machines:
     from cli.trace_machines import OPENB_MACHINES, find_machines
 
     return find_machines(nodes, [*OPENB_MACHINES, *rules])
-
-
-class _Lists(msgspec.Struct, frozen=True):
-    """What all jobs share."""
-
-    nodes: tuple[Node, ...] = ()
-    tasks: tuple[Task, ...] = ()
-    machines: Machines | None = None
-
-
-# Once in each process: the same for all of its jobs.
-_lists = _Lists()
-
-
-def _receive(lists: _Lists) -> None:
-    global _lists  # noqa: PLW0603 -- how a pool's process keeps what its jobs share
-    _lists = lists
-
-
-def _run_one(job: Job) -> tuple[Job, Run]:
-    started = time.perf_counter()
-    outcome = run_once(
-        _lists.nodes,
-        _lists.tasks,
-        job.policy,
-        seed=job.seed,
-        load=job.load,
-        machines=_lists.machines,
-    )
-    seconds = round(time.perf_counter() - started, 3)
-    run = Run(
-        seed=job.seed,
-        unallocated_pct=outcome.unallocated_pct,
-        fragmented_pct=outcome.fragmented_pct,
-        failed=outcome.failed,
-        seconds=seconds,
-        bandwidth_gbs=outcome.bandwidth_gbs or msgspec.UNSET,
-    )
-    return job, run
-
-
-def _run_all(lists: _Lists, jobs: Sequence[Job], processes: int) -> dict[tuple[str, int], Run]:
-    done = {}
-    for job, run in _show_progress(_run_in_pool(lists, jobs, processes), len(jobs)):
-        done[job.policy, job.seed] = run
-    return done
-
-
-def _run_in_pool(lists: _Lists, jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Run]]:
-    processes = min(processes, len(jobs))
-    if processes == 1:
-        _receive(lists)
-        yield from map(_run_one, jobs)
-        return
-    # Spawned, not forked: no thread's locks come along, and it is the same on every system.
-    with ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_receive,
-        initargs=(lists,),
-    ) as pool:
-        futures = [pool.submit(_run_one, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _show_progress(results: Iterator[tuple[Job, Run]], total: int) -> Iterator[tuple[Job, Run]]:
-    """Pass results on, with a bar on standard error if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield from results
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("runs", total=total)
-        for result in results:
-            progress.update(bar, advance=1, description=result[0].policy)
-            yield result
-
-
-def _make_report(policy: str, runs: list[Run]) -> Report:
-    outcomes = [
-        Outcome(run.unallocated_pct, run.fragmented_pct, run.failed, run.bandwidth_gbs or {})
-        for run in runs
-    ]
-    seconds = round(sum(run.seconds for run in runs) / len(runs), 3)
-    means = mean_outcome(outcomes)
-    mean = Mean(
-        means.unallocated_pct,
-        means.fragmented_pct,
-        means.failed,
-        seconds,
-        means.bandwidth_gbs or msgspec.UNSET,
-    )
-    return Report(policy, runs, mean)
-
-
-def _draw_table(reports: Sequence[Report]) -> Table:
-    """Draw means: unallocated and fragmented GPU in percent of all, at some arrived loads."""
-    from rich.table import Table
-
-    table = Table(title="GPU % of the cluster, mean of the runs, by arrived load in %")
-    table.add_column("policy", no_wrap=True)
-    shown = [at for at in SHOWN if any(at in report.mean.unallocated_pct for report in reports)]
-    for at in shown:
-        table.add_column(f"free @{at}", justify="right")
-    for at in shown[1:2]:
-        table.add_column(f"wasted @{at}", justify="right")
-    sizes = sorted(
-        {size for report in reports for size in report.mean.bandwidth_gbs or {}},
-        key=lambda size: (len(size), size),
-    )
-    for size in sizes:
-        table.add_column(f"GB/s, {size}" + (" GPUs" if size.isdigit() else ""), justify="right")
-    for name in ("failed", "s a run"):
-        table.add_column(name, justify="right")
-    for report in reports:
-        figure = report.mean
-        cells = [_cell(figure.unallocated_pct, at) for at in shown]
-        cells += [_cell(figure.fragmented_pct, at) for at in shown[1:2]]
-        cells += [_cell(figure.bandwidth_gbs or {}, size) for size in sizes]
-        table.add_row(report.policy, *cells, f"{figure.failed:.0f}", f"{figure.seconds:.1f}")
-    return table
-
-
-def _cell(figures: dict[str, float], at: str) -> str:
-    return f"{figures[at]:.2f}" if at in figures else "-"
-
-
-def _print_table(table: Table) -> None:
-    from rich.console import Console
-
-    Console().print(table)
-
-
-def _write_csv(reports: Sequence[Report]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["policy", "seed", "arrived_pct", "unallocated_pct", "fragmented_pct"])
-    for report in reports:
-        for run in report.runs:
-            for at, free in run.unallocated_pct.items():
-                writer.writerow([report.policy, run.seed, at, free, run.fragmented_pct[at]])
-    return text.getvalue()

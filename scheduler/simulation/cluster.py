@@ -65,6 +65,18 @@ class Cluster:
             self.group_pods = np.pad(self.group_pods, ((0, 0), (0, known)))
         return known
 
+    def fits(self, row: int, task: TaskClass) -> bool:
+        """Return whether one node can take a task now: `View.feasible` for a single row."""
+        if self.cpu[row] < task.cpu_milli or self.memory[row] < task.memory_mib:
+            return False
+        if self.pods[row] >= MOST_PODS:
+            return False
+        if task.models and self.models[self.model[row]] not in task.models:
+            return False
+        if not task.gpus:
+            return True
+        return int((self.share[row] >= task.share_milli).sum()) >= task.gpus
+
     def place(self, row: int, task: TaskClass, members: GpuSet) -> None:
         """Take what a task asks for, from these GPUs of a node."""
         self._change(row, task, members, 1)
