@@ -45,7 +45,7 @@ def draw_lines(title: str, x_name: str, y_name: str, lines: Mapping[str, Points]
     """Return the chart of these lines, points with rising x each; the y axis begins at 0."""
     xs = [x for points in lines.values() for x, _ in points] or [0.0]
     ys = [y for points in lines.values() for _, y in points] or [0.0]
-    y_ticks = _choose_ticks(0.0, max(ys))
+    y_ticks = _choose_ticks(0.0, max(ys) or 1.0)
     across = _Scale(min(xs), max(*xs, min(xs) + 1), LEFT, WIDTH - RIGHT)
     upward = _Scale(0.0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
     view = f"0 0 {WIDTH} {HEIGHT}"

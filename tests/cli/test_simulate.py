@@ -82,6 +82,34 @@ def test_a_machine_may_be_named(lists: list[str]) -> None:
     assert speeds[0] < speeds[1]
 
 
+def test_tasks_may_depart(lists: list[str], tmp_path: Path) -> None:
+    """`--dynamic` tells what waiting cost; the list needs times."""
+    rows = "".join(f"p{at},1000,1,{1 + at % 2},1000,{at},{at + 40},{at}\n" for at in range(40))
+    header = PODS.splitlines()[0] + ",creation_time,deletion_time,scheduled_time\n"
+    (tmp_path / "pods.csv").write_text(header + rows)
+    file = tmp_path / "out.csv"
+    words = ("--dynamic", "--copies", "1", "--load", "4", "--seeds", "1-2", "--csv", str(file))
+    done = simulate(*lists, *words, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert [run["seed"] for run in report["runs"]] == [1, 2]
+    assert 0 < report["mean"]["lost_pct"] < 100
+    assert report["mean"]["mean_wait_seconds"] > 0
+    assert len(list(csv.DictReader(file.read_text().splitlines()))) == 2
+
+
+def test_plots_are_written(lists: list[str], tmp_path: Path) -> None:
+    """Unallocated and fragmented GPU over the arrived load, a line a policy."""
+    folder = tmp_path / "figures"
+    words = ("--policy", "bestfit", "--policy", "fgd", "--seeds", "1-1", "--figures", str(folder))
+    assert simulate(*lists, *words).returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "pods-fragmented.svg",
+        "pods-unallocated.svg",
+    ]
+    assert (folder / "pods-fragmented.svg").read_text().count("<polyline") == 2
+
+
 def test_processes_do_not_change_the_figures(lists: list[str]) -> None:
     """Runs are the same in one process and in two."""
     figures = []
@@ -116,6 +144,9 @@ def test_the_table_compares_policies(lists: list[str], tmp_path: Path) -> None:
         (("--machine", "G2"), "gputopo: --machine: 'G2' is not MODEL=NAME or MODEL/GPUS=NAME\n"),
         (("--machine", "G2=nosuch"), "gputopo: "),
         (("--machine", "G2=a30-4x-bridges"), "gputopo: --machine: a30-4x-bridges has 4 GPUs, "),
+        (("--dynamic",), "gputopo: no task of the list has times, so none can depart\n"),
+        (("--dynamic", "--copies", "0"), "gputopo: --copies: 0 is not 1 to 1000\n"),
+        (("--dynamic", "--figures", "x"), "gputopo: --figures: with --dynamic there is no "),
         (("--csv", "/nowhere/x.csv"), "gputopo: [Errno 2] No such file or directory: "),
         (("--nodes", "/nowhere/n.csv"), "gputopo: [Errno 2] No such file or directory: "),
     ],
