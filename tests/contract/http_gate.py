@@ -22,12 +22,19 @@ Kind = Literal["binding", "bind", "filter", "watch", "lease", "other"]
 Mode = Literal["open", "hold", "withhold", "lose"]
 """Passed on at once; not passed on; passed on and the answer kept; passed on and then cut."""
 
-# Hop-by-hop, or made anew for the next hop.
-_OWN_HEADERS: Final = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
+# Hop-by-hop, or made anew for the next hop; and compressed answers could not be looked into.
+_OWN_HEADERS: Final = {
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "transfer-encoding",
+}
 _GONE: Final = b'"code":410'
 _START_SECONDS: Final = 10.0
-# Bytes of watches that are remembered: some seconds of a small cluster.
-_WATCHED: Final = 1 << 20
+# Bytes of answers that are remembered: some seconds of a small cluster.
+_TOLD: Final = 1 << 20
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -60,7 +67,7 @@ class HttpGate:
         self._gone = 0
         self._vain = 0
         self._last_lease = b""
-        self._watched = b""
+        self._told = b""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http gate", daemon=True)
         self._thread.start()
@@ -98,11 +105,11 @@ class HttpGate:
         return self._vain
 
     def passed(self, version: str) -> bool:
-        """Tell whether an object of this resourceVersion has lately come over a watch."""
+        """Tell whether an object of this resourceVersion has lately been read or watched."""
         told = version.encode()
         # As JSON has it, and as protobuf does: the field's number, the length, the text.
         written = b'"resourceVersion":"%b"' % told, b"\x32%c%b" % (len(told), told)
-        return any(text in self._watched for text in written)
+        return any(text in self._told for text in written)
 
     @property
     def last_lease(self) -> bytes:
@@ -127,11 +134,11 @@ class HttpGate:
 
     async def _open(self) -> int:
         self._changed = asyncio.Condition()
-        # What came compressed goes on compressed. A pool without a limit: watches fill any other.
+        # A pool without a limit: watches fill any other.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._trust or False),
             timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
+            skip_auto_headers={"Accept-Encoding"},
         )
         # The handler of a client that has died goes on: its request is on the way.
         self._runner = web.ServerRunner(
@@ -202,6 +209,8 @@ class HttpGate:
         if loses:
             _abort(request)
         await self._wait_while(("withhold",), Held(kind, request.path, body, passed=True))
+        if request.method == "GET":
+            self._note(data)
         return web.Response(status=answer.status, body=data, headers=_kept(answer))
 
     async def _stream(
@@ -219,7 +228,7 @@ class HttpGate:
                 async with self._changed:
                     await self._changed.wait_for(lambda: self._modes.get("watch") != "hold")
                 await stream.write(chunk)
-                self._watched = (self._watched + chunk)[-_WATCHED:]
+                self._note(chunk)
             await stream.write_eof()
         except (ConnectionError, aiohttp.ClientError):
             # A stream that was cut on one side must not look ended on the other.
@@ -227,6 +236,9 @@ class HttpGate:
         finally:
             del self._streams[number]
         return stream
+
+    def _note(self, data: bytes) -> None:
+        self._told = (self._told + data)[-_TOLD:]
 
     async def _wait_while(self, modes: tuple[Mode, ...], waiting: Held) -> None:
         if self._modes.get(waiting.kind) not in modes:
