@@ -204,6 +204,10 @@ class ApiSide:
         """Return how many bind calls kube-schedulers have made so far."""
         return sum(pair.verbs_gate.seen("bind") for pair in self._pairs)
 
+    def abandoned_binds(self) -> int:
+        """Return how many bind calls wait for an answer that kube-scheduler no longer waits for."""
+        return sum(pair.verbs_gate.abandoned("bind") for pair in self._pairs)
+
     def hold_watches(self) -> None:
         """Let the watches of extenders and kube-schedulers fall silent."""
         for pair in self._pairs:

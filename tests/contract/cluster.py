@@ -154,6 +154,9 @@ class Cluster(Protocol):
     def bind_calls(self) -> int:
         """Return how many bind calls kube-schedulers have made so far."""
 
+    def abandoned_binds(self) -> int:
+        """Return how many bind calls wait for an answer that kube-scheduler no longer waits for."""
+
     def hold_watches(self) -> None:
         """Let the watches of extenders and kube-schedulers fall silent; requests are answered."""
 

@@ -61,7 +61,7 @@ class HttpGate:
         self._token = token
         self._modes: dict[Kind, Mode] = {}
         self._numbers = itertools.count()
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, tuple[Held, web.BaseRequest]] = {}
         self._streams: dict[int, web.BaseRequest] = {}
         self._seen: dict[Kind, int] = {}
         self._gone = 0
@@ -88,7 +88,14 @@ class HttpGate:
 
     def held(self) -> tuple[Held, ...]:
         """Return the requests that wait, oldest first."""
-        return tuple(self._held.values())
+        return tuple(held for held, _ in tuple(self._held.values()))
+
+    def abandoned(self, kind: Kind) -> int:
+        """Return how many requests of a kind wait although whoever sent them has hung up."""
+        return sum(
+            held.kind == kind and (request.transport is None or request.transport.is_closing())
+            for held, request in tuple(self._held.values())
+        )
 
     def seen(self, kind: Kind) -> int:
         """Return how many requests of a kind have come so far."""
@@ -178,7 +185,7 @@ class HttpGate:
         kind = _kind_of(request)
         self._seen[kind] = self._seen.get(kind, 0) + 1
         body = await request.read()
-        await self._wait_while(("hold",), Held(kind, request.path, body, passed=False))
+        await self._wait_while("hold", Held(kind, request.path, body, passed=False), request)
         headers = {
             name: value
             for name, value in request.headers.items()
@@ -208,7 +215,7 @@ class HttpGate:
             self._last_lease = body
         if loses:
             _abort(request)
-        await self._wait_while(("withhold",), Held(kind, request.path, body, passed=True))
+        await self._wait_while("withhold", Held(kind, request.path, body, passed=True), request)
         if request.method == "GET":
             self._note(data)
         return web.Response(status=answer.status, body=data, headers=_kept(answer))
@@ -240,14 +247,14 @@ class HttpGate:
     def _note(self, data: bytes) -> None:
         self._told = (self._told + data)[-_TOLD:]
 
-    async def _wait_while(self, modes: tuple[Mode, ...], waiting: Held) -> None:
-        if self._modes.get(waiting.kind) not in modes:
+    async def _wait_while(self, mode: Mode, waiting: Held, request: web.BaseRequest) -> None:
+        if self._modes.get(waiting.kind) != mode:
             return
         number = next(self._numbers)
-        self._held[number] = waiting
+        self._held[number] = waiting, request
         try:
             async with self._changed:
-                await self._changed.wait_for(lambda: self._modes.get(waiting.kind) not in modes)
+                await self._changed.wait_for(lambda: self._modes.get(waiting.kind) != mode)
         finally:
             del self._held[number]
 

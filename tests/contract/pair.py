@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from embedded.processes import free_port, own_command
+from embedded.processes import own_command
 from tests.contract.api_world import write_kubeconfig
 from tests.contract.http_gate import HttpGate
 from tests.contract.world import RESOURCE
@@ -65,7 +66,9 @@ class Pair:
         folder.mkdir()
         self.scheduler_gate = HttpGate(scheduler.url, scheduler.trust, scheduler.token)
         self.extender_gate = HttpGate(extender.url, extender.trust, extender.token)
-        self._port, self._ops_port, self._explain_port = free_port(), free_port(), free_port()
+        self._reserved = [_reserve() for _ in range(3)]
+        ports = (held.getsockname()[1] for held in self._reserved)
+        self._port, self._ops_port, self._explain_port = ports
         self.verbs_gate = HttpGate(f"http://127.0.0.1:{self._port}")
         self._kubeconfigs = {
             who: write_kubeconfig(folder / f"{who}.kubeconfig", gate.port)
@@ -136,6 +139,8 @@ class Pair:
         for gate in self.gates:
             gate.close()
         self._end_extender(signal.SIGTERM)
+        for held in self._reserved:
+            held.close()
 
     def count(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's series that have these labels, such as ``filter_total``."""
@@ -175,3 +180,11 @@ class Pair:
             self._extender.send_signal(number)
             self._extender.wait(20)
             self._extender = None
+
+
+def _reserve() -> socket.socket:
+    """Hold a port for the extender's lives: nobody else is given it, and it may still listen."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held

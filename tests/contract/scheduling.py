@@ -8,7 +8,7 @@ from typing import Final
 from tests.contract.cluster import MACHINES, Cluster, PodPlan, Sets
 from tests.waiting import wait_until
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 30.0
 """Seconds for what a queue, a back-off and a new leader may stand in the way of."""
 
 

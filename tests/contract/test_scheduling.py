@@ -9,7 +9,16 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.cluster import Cluster, PodPlan
-from tests.contract.scheduling import all_run, bound, check_exact, pods, refused, settled, submit
+from tests.contract.scheduling import (
+    PATIENCE,
+    all_run,
+    bound,
+    check_exact,
+    pods,
+    refused,
+    settled,
+    submit,
+)
 from tests.waiting import wait_until
 from topology.wire import GPU_MODEL_KEY, MIN_LINK_KEY
 
@@ -58,7 +67,7 @@ def test_pods_of_another_scheduler_are_worked_around(cluster: Cluster) -> None:
     submit(cluster, foreign)
     all_run(cluster, foreign)
     assert all(cluster.set_of(plan.name) is None for plan in foreign)
-    more = pods("more", 4, count=3)
+    more = pods("more", 4, count=2)
     submit(cluster, more)
     check_exact(cluster, [*own, *more])
 
@@ -82,7 +91,9 @@ def test_a_demand_that_no_node_meets_is_told_once_in_constant_words(cluster: Clu
     submit(cluster, [plan])
     refused(cluster, plan, f"4 {NO_SET}")
     wait_until(
-        lambda: any(NO_SET in note for _, note in cluster.events("linked")), what="the event"
+        lambda: any(NO_SET in note for _, note in cluster.events("linked")),
+        PATIENCE,
+        "the event",
     )
     assert {reason for reason, _ in cluster.events("linked")} == {"FailedScheduling"}
     version = cluster.version("linked")
@@ -127,7 +138,7 @@ def test_a_drained_node_gets_nothing(cluster: Cluster) -> None:
 def test_a_lost_gpu_sends_pending_pods_elsewhere(cluster: Cluster) -> None:
     """Eight V100 are on one node only while the other lacks one; then on both again."""
     cluster.lose_gpu("n1", 5)
-    wait_until(lambda: cluster.allocatable("n1") == 7, what="7 GPUs in node.status")
+    wait_until(lambda: cluster.allocatable("n1") == 7, PATIENCE, "7 GPUs in node.status")
     first, second = pods("whole", 8, count=2, notes=V100)
     submit(cluster, [first])
     assert bound(cluster, first) == "n2"
@@ -196,7 +207,7 @@ def test_a_higher_priority_evicts_a_lower_one(cluster: Cluster) -> None:
     def left() -> list[PodPlan]:
         return [plan for plan in low if cluster.phase(plan.name)[0]]
 
-    wait_until(lambda: len(left()) == 1, what="one victim, and no more, to be gone")
+    wait_until(lambda: len(left()) == 1, PATIENCE, "one victim, and no more, to be gone")
     check_exact(cluster, [high, *left()])
 
 
@@ -212,6 +223,6 @@ def test_no_more_is_evicted_than_a_pod_needs(cluster: Cluster) -> None:
     def left() -> list[PodPlan]:
         return [plan for plan in low if cluster.phase(plan.name)[0]]
 
-    wait_until(lambda: len(left()) <= 6, what="the victims to be gone")
+    wait_until(lambda: len(left()) <= 6, PATIENCE, "the victims to be gone")
     check_exact(cluster, [high, *left()])
     assert len(left()) == 6
