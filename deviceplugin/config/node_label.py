@@ -14,14 +14,17 @@ from runtime.errors import AccessError, KubeError, SettingsError
 from runtime.kube import KubeClient, connect
 from runtime.objects import Node
 
-TIMEOUT: Final = 3.0
+TIMEOUT: Final = 5.0
+PATIENCE: Final = 30.0
+"""Seconds for the first answer: on a node that has just booted the way may not be there yet."""
+PAUSE: Final = 1.0
 
 
 class NodeLabel:
     """Returns what the Node's labels say, asked at most every `period` seconds.
 
-    Once they have been read, a server that does not answer changes nothing. Before that it is an
-    error: a wrong configuration would be worse than none.
+    Once they have been read, a server that does not answer changes nothing. Before that it is
+    asked for half a minute, and then it is an error: a wrong configuration is worse than none.
     """
 
     def __init__(
@@ -30,12 +33,16 @@ class NodeLabel:
         node_name: str,
         *,
         period: float = 5.0,
+        patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._kubeconfig = kubeconfig
         self._node_name = node_name
         self._period = period
+        self._patience = patience
         self._clock = clock
+        self._sleep = sleep
         self._client: KubeClient | None = None
         self._next = float("-inf")
         self._last: str | None = None
@@ -44,13 +51,20 @@ class NodeLabel:
         """Return the name asked for, "" if none; raises SettingsError."""
         if self._last is not None and self._clock() < self._next:
             return self._last
-        self._next = self._clock() + self._period
-        try:
-            self._last = self._ask()
-        except (KubeError, msgspec.MsgspecError) as error:
-            if self._last is None:
-                raise SettingsError([f"the labels of node {self._node_name}: {error}"]) from error
-        return self._last or ""
+        end = self._clock() + self._patience
+        while True:
+            self._next = self._clock() + self._period
+            try:
+                self._last = self._ask()
+            except (KubeError, msgspec.MsgspecError) as error:
+                if self._last is not None:
+                    return self._last
+                if self._clock() >= end:
+                    told = f"the labels of node {self._node_name}: {error}"
+                    raise SettingsError([told]) from error
+                self._sleep(PAUSE)
+            else:
+                return self._last
 
     def _ask(self) -> str:
         if self._client is None:
