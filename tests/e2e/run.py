@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from daemonset.images.errors import ImageError
-from tests.e2e import components, containerd, helm, sandbox
+from tests.e2e import cdi, components, containerd, helm, sandbox
 from tests.e2e.errors import MissingError
 from tests.e2e.images.archives import build_all
 
@@ -38,7 +38,7 @@ def check() -> None:
     if packages:
         raise MissingError(f"not installed: {' '.join(packages)} (names of Debian's packages)")
     containerd.check()
-    if components.missing() or helm.missing():
+    if components.missing() or helm.missing() or cdi.missing():
         components.find_go()
 
 
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         console = Console(stderr=True)
         components.build(console)
         helm.build(console)
+        cdi.build(console)
         # Here, since nothing can be fetched from inside.
         with components.progress(console, "building images"):
             build_all()
