@@ -31,6 +31,7 @@ from deviceplugin.config.model import Config
 from deviceplugin.config.source import ConfigReader
 from deviceplugin.discovery import discover
 from deviceplugin.errors import NvmlError, PlatformError
+from deviceplugin.features import FeatureFile
 from deviceplugin.guard import Guard
 from deviceplugin.holdings import Holdings, PodResources
 from deviceplugin.inventory import Board
@@ -148,6 +149,8 @@ class Plugin:
             timeout=settings.pod_resources_seconds,
             on_reading=self._hear_kubelet,
         )
+        file = settings.feature_file
+        self.features = None if file is None else FeatureFile(Path(file), Path(settings.sysfs_root))
         self.read_back = ReadBack(
             self.ledger.read_back,
             self.pods.read,
@@ -263,6 +266,8 @@ class Plugin:
     def _tell(self, stock: Stock) -> None:
         inventory = stock.inventory
         self.metrics.devices.show(inventory)
+        if self.features is not None:
+            self.features.put(stock)
         self.publisher.wake()
 
     def _take_config(self, config: Config) -> None:

@@ -30,7 +30,8 @@ class PluginSettings(BaseModel):
     `mps_dir` where the host's `flags.mpsRoot` is seen.
 
     `plugins_registry_dir` is kubelet's folder of that name: with it kubelet's plugin watcher finds
-    the plugin, None registers by a call.
+    the plugin, None registers by a call. `feature_file` gets the node's labels, in a folder that
+    node-feature-discovery reads; None writes none.
 
     `config_poll_seconds` is how often the configuration's content is looked at,
     `config_label_seconds` how often the API server is asked which one the Node's label names.
@@ -55,6 +56,7 @@ class PluginSettings(BaseModel):
     resource: Annotated[str, Field(pattern=_RESOURCE, max_length=316)] = "nvidia.com/gpu"
     device_plugins_dir: str = "/var/lib/kubelet/device-plugins"
     plugins_registry_dir: str | None = None
+    feature_file: str | None = None
     pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     sysfs_root: str = "/sys"
     proc_root: str = "/proc"
