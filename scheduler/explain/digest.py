@@ -33,10 +33,10 @@ from topology.tables import Mix
 TOP_KEPT: Final = 20
 """Best nodes whose scores stay when a verdict is thinned."""
 
-STRATEGY_TOP_KEPT: Final = 10
+STRATEGY_TOP_KEPT: Final = 5
 """Likewise, the best of each strategy."""
 
-RUNNERS_UP: Final = 5
+RUNNERS_UP: Final = 3
 """Nodes beside the answered ones whose sets are kept."""
 
 HELD_KEPT: Final = 32
@@ -51,12 +51,14 @@ def digest(
     table: NameTable,
     *,
     at: float,
+    workload: Workload | None = None,
     loads: tuple[LoadReport, ...] = (),
     seconds: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Return what is kept of a decision that was just made over this cluster.
 
-    `at` is in Unix seconds, `seconds` what its parts took.
+    `at` is in Unix seconds, `seconds` what its parts took. `workload` is the decision's, if it
+    was described before.
     """
     ids = table.ids(decision.candidates)
     uid = decision.request.uid
@@ -85,7 +87,7 @@ def digest(
         complete=True,
         options=options,
         runners_up=runners_up,
-        workload=describe_workload(decision.forecast, cluster.sets.tables.mix),
+        workload=workload or describe_workload(decision.forecast, cluster.sets.tables.mix),
         loads=loads,
         claims=sum(claim.uid != uid for claim in claims),
         held=tuple(
@@ -93,7 +95,10 @@ def digest(
             for claim in claims
             if claim.uid != uid and claim.node in nodes
         )[:HELD_KEPT],
-        seconds={**decision.seconds, **(seconds or {})},
+        seconds={
+            **(seconds or {}),
+            **{who: took for who, took in decision.seconds.items() if took},
+        },
         faults=tuple(f"{fault.plugin}: {fault.problem}" for fault in decision.faults),
     )
 

@@ -18,12 +18,17 @@ SPARE: Final = 1024
 """Names of nodes that are gone which a table may hold beside as many as there are nodes."""
 
 
+SHARED: Final = 64
+"""Packed sets that are remembered to be shared."""
+
+
 class NameTable:
     """Names by number. It only grows, so that old records can be read: see `Names`."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self._ids: dict[str, int] = {}
+        self._packed: dict[bytes, bytes] = {}
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +60,11 @@ class NameTable:
         """Return a set of numbers as one bit each: 625 bytes for 5,000 nodes."""
         present = np.zeros(len(self.names), np.bool_)
         present[ids] = True
-        return np.packbits(present).tobytes()
+        packed = np.packbits(present).tobytes()
+        # One decision after the other finds the same nodes full: they share the set.
+        if len(self._packed) >= SHARED:
+            del self._packed[next(iter(self._packed))]
+        return self._packed.setdefault(packed, packed)
 
 
 def unpack(packed: bytes) -> Ids:

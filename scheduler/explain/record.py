@@ -21,7 +21,7 @@ Outcome = Literal["planned", "refused", "deferred", "bound"]
 """What became of a pod. ``planned``: a node was answered, no bind yet. ``deferred``: to be tried
 again by the clock. The others say what they say."""
 
-FIXED_BYTES = 2048
+FIXED_BYTES = 900
 """What a record takes beside its arrays, in round numbers: structs, texts, entries."""
 
 
@@ -139,8 +139,8 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def nbytes(self) -> int:
         """Roughly what it takes of memory, the table of names apart."""
-        size = FIXED_BYTES + len(self.nodes) + sum(len(one.nodes) + 256 for one in self.refusals)
-        size += 640 * (len(self.options) + len(self.runners_up)) + 1024 * len(self.loads)
+        size = FIXED_BYTES + len(self.nodes) + sum(len(one.nodes) + 120 for one in self.refusals)
+        size += 400 * (len(self.options) + len(self.runners_up)) + 1024 * len(self.loads)
         size += 256 * len(self.held) + sum(80 + len(name) for name in self.unknown)
         return size + (self.scores.nbytes if self.scores is not None else 0)
 

@@ -17,8 +17,9 @@ import structlog
 from scheduler.engine.decision import Decision
 from scheduler.engine.planner import Grant, Planner
 from scheduler.engine.request import PodRequest
-from scheduler.explain.digest import digest
-from scheduler.explain.record import Binding, Outcome, Verdict
+from scheduler.engine.workload import Forecast
+from scheduler.explain.digest import describe_workload, digest
+from scheduler.explain.record import Binding, Outcome, Verdict, Workload
 from scheduler.explain.store import Store
 from scheduler.load.report import LoadReport
 
@@ -73,6 +74,8 @@ class Recorder:
         self._report = report
         self._notes: deque[_Note] = deque()
         self._deferred: dict[str, str] = {}
+        self._forecast: Forecast | None = None
+        self._workload: Workload | None = None
 
     def decided(self, decision: Decision, seconds: float) -> Ticket:
         """Take a decision that took so long."""
@@ -138,6 +141,7 @@ class Recorder:
             self._planner.profile_of(request),
             store.names.table(len(self._planner.cluster.columns)),
             at=note.at,
+            workload=self._describe(decision.forecast),
             loads=loads,
             seconds={"decide": note.seconds},
         )
@@ -150,6 +154,13 @@ class Recorder:
         if deferred is not None:
             outcome, text = "deferred", deferred
         store.note(request, outcome, note.at, verdict=verdict, text=text)
+
+    def _describe(self, forecast: Forecast) -> Workload:
+        """Describe a forecast once: it is the same value until new pods have changed it."""
+        if self._workload is None or forecast is not self._forecast:
+            mix = self._planner.cluster.sets.tables.mix
+            self._forecast, self._workload = forecast, describe_workload(forecast, mix)
+        return self._workload
 
 
 def _why(verdict: Verdict) -> str:

@@ -28,7 +28,7 @@ class ExplainSettings(BaseModel):
     token_file: Path | None = None
     keep_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    max_mib: Annotated[int, Field(ge=1, le=16_384)] = 64
+    max_mib: Annotated[int, Field(ge=1, le=16_384)] = 96
 
     @model_validator(mode="after")
     def _token_when_wide(self) -> Self:

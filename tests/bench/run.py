@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 
 from cli.discovered import discover_machine
-from tests.bench import choice, engine, extender, plugin
+from tests.bench import choice, engine, extender, plugin, recording
 from tests.bench.fleet import MACHINE
 from tests.bench.rows import Row, as_json, as_markdown, show
 from tests.e2e import components, sandbox
@@ -44,6 +44,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "extender": lambda quick: extender.measure(
         quick=quick, topology=discover_machine(load_machine(MACHINE))
     ),
+    "explain": lambda quick: recording.rows(quick=quick),
     "control-plane": _control_plane,
 }
 
