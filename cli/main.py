@@ -20,6 +20,11 @@ COMMANDS: Final = {
         "cli.mock_nvml",
         "A machine as libnvidia-ml.so.1, for processes of any language.",
     ),
+    "explain": ("cli.explain", "Why a pod is where it is, or why it waits."),
+    "dry-run": ("cli.dry_run", "Where pods would go, without creating them."),
+    "nodes": ("cli.nodes", "The nodes as the scheduler sees them, and who holds what."),
+    "cluster": ("cli.cluster", "What is left of the cluster, and which sets that gives."),
+    "pending": ("cli.pending", "The pods that wait, why, and what would help."),
     "device-plugin": ("cli.device_plugin", "The per-node daemon."),
     "extender": ("cli.extender", "The scheduler's daemon beside kube-scheduler."),
 }
