@@ -90,9 +90,10 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The answer: uuids in index order, how it came about, and what it took from other pods.
+    """The answer: device ids in index order, how it came about, and what it took from others.
 
-    `promised_taken` counts the GPUs that were promised to another pod, wanted ones apart.
+    The id of a whole GPU is its uuid. `promised_taken` counts the GPUs that were promised to
+    another pod, wanted ones apart.
     """
 
     uuids: tuple[str, ...]

@@ -111,7 +111,10 @@ class Store:
     def refresh(self) -> None:
         """Look again at what the host has."""
         with self._lock:
-            self._renew(self._stock.inventory, self._stock.config)
+            stock = self._stock
+            # Every second, and hardly ever another answer.
+            if self._look(stock.inventory, stock.config) != stock.facts:
+                self._renew(stock.inventory, stock.config)
 
     def _renew(self, inventory: Inventory, config: Config) -> None:
         stock = take_stock(inventory, config, self._look(inventory, config), self._main)
