@@ -232,6 +232,19 @@ def test_without_kubelet_socket_nothing_is_registered(start: Start) -> None:
     assert world.kubelet.journal.entries("registered") == ()
 
 
+def test_kubelets_socket_may_stand_elsewhere(start: Start) -> None:
+    """The plugin's sockets are in its folder, the one it registers with is where it is told."""
+    world = World("dgx-a100-8x")
+    try:
+        elsewhere = world.folder / "elsewhere.sock"
+        elsewhere.symlink_to(world.kubelet.device_plugins_dir / "kubelet.sock")
+        world.config.write_text(f"flags: {{kubeletSocket: {elsewhere}}}")
+        world.run_plugin()
+        wait_for(world, GPU, 8)
+    finally:
+        world.close()
+
+
 def test_what_an_xid_does_is_followed(start: Start) -> None:
     """A new content of the health section counts from the next event on."""
     world = start("health: {xids: {94: ignore}}")

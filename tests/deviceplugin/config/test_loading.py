@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deviceplugin.config.loading import load_config, read_config
 from deviceplugin.config.model import (
@@ -92,6 +94,11 @@ def test_every_key_of_the_reference_is_taken() -> None:
         ),
     )
     assert config.imex.channel_ids == (0,)
+
+
+def test_a_file_may_be_json() -> None:
+    """The reference takes both, and so do we."""
+    assert read(json.dumps(yaml.safe_load(EVERYTHING))) == read(EVERYTHING)
 
 
 def test_no_file_is_the_default_of_everything() -> None:
