@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from embedded.apiserver.binding import bind_pod, check_preconditions
+from embedded.apiserver.deletion import deletion_grace
 from embedded.apiserver.errors import already_exists, bad_request, not_found
 from embedded.apiserver.objects import merge_patch, prepare_new, prepare_update
 from embedded.apiserver.priority import admit_priority
@@ -94,17 +95,24 @@ class Api:
             return self._settle(target, old, made, dry_run=dry_run)
 
     def delete(self, target: Target, options: Object | None = None) -> Entry:
-        """Delete at once, or mark it when finalizers hold it; grace periods are not waited for."""
+        """Delete at once, or mark what finalizers hold, or what its kubelet has yet to end."""
         wanted = (options or {}).get("preconditions") or {}
         with self.store.lock:
             old = self.get(target)
             check_preconditions(old.object, wanted, target.resource.plural)
             meta = old.object["metadata"]
-            if not meta.get("finalizers"):
+            grace = 0
+            if target.resource is PODS:
+                grace = deletion_grace(old.object, (options or {}).get("gracePeriodSeconds"))
+            if not grace and not meta.get("finalizers"):
                 return self.store.remove(target.resource.key, *old.name)
-            if meta.get("deletionTimestamp"):
+            if meta.get("deletionTimestamp") and grace == meta.get("deletionGracePeriodSeconds"):
                 return old
-            marked = {**meta, "deletionTimestamp": self._now(), "deletionGracePeriodSeconds": 0}
+            marked = {
+                **meta,
+                "deletionTimestamp": self._now(),
+                "deletionGracePeriodSeconds": grace,
+            }
             return self.store.write(target.resource.key, {**old.object, "metadata": marked})
 
     def bind(self, target: Target, binding: Object, *, dry_run: bool = False) -> Entry:
@@ -125,7 +133,8 @@ class Api:
         if made == old.object:
             return old  # no change, no version, no event: as the real server
         meta = made["metadata"]
-        if meta.get("deletionTimestamp") and not meta.get("finalizers"):
+        waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
+        if meta.get("deletionTimestamp") and not waits:
             return old if dry_run else self.store.remove(target.resource.key, *old.name)
         return self._keep(target, made, dry_run=dry_run)
 

@@ -97,7 +97,7 @@ class App:
             _check_patch_type(dict(scope["headers"]).get(b"content-type", b"").decode("latin-1"))
             return 200, self._api.patch(target, decode_body(body), dry_run=dry_run).raw
         if method == "DELETE" and not target.subresource:
-            return self._delete(target, body)
+            return self._delete(target, query, body)
         raise _not_allowed()
 
     def _read(self, target: Target, query: dict[str, str]) -> tuple[int, bytes] | WatchRequest:
@@ -136,8 +136,12 @@ class App:
             raise _not_allowed()
         return 201, self._api.create(target, body, dry_run=dry_run).raw
 
-    def _delete(self, target: Target, body: bytes) -> tuple[int, bytes]:
-        gone = self._api.delete(target, decode_body(body) if body else None)
+    def _delete(self, target: Target, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        # Options come in either place; clients in other languages use the query.
+        options = decode_body(body) if body else {}
+        if "gracePeriodSeconds" in query:
+            options["gracePeriodSeconds"] = _number(query, "gracePeriodSeconds")
+        gone = self._api.delete(target, options)
         if target.resource is PODS:
             return 200, gone.raw
         details = {"name": target.name, "kind": target.resource.plural}

@@ -17,7 +17,14 @@ from embedded.apiserver.resources import NODES, PODS, Resource, Target
 Object = dict[str, Any]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_KEPT = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
+_KEPT = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 """Metadata that an update cannot change."""
 
 _WITH_STATUS = {PODS.key, NODES.key}

@@ -166,7 +166,8 @@ async def test_the_extender_places_as_the_simulation_does(
             if at in leaving:
                 gone = leaving.pop(at)["metadata"]
                 await town.until(lambda uid=gone["uid"]: inventory.node_of(uid), "seen bound")
-                await client.delete(f"/api/v1/namespaces/default/pods/{gone['name']}")
+                path = f"/api/v1/namespaces/default/pods/{gone['name']}"
+                await client.delete(path, {"gracePeriodSeconds": 0})  # no kubelet is there to do it
                 await town.until(lambda uid=gone["uid"]: not inventory.node_of(uid), "gone")
             answer = await client.post("/api/v1/namespaces/default/pods", write_pod(task))
             pod = msgspec.json.decode(answer)

@@ -249,7 +249,8 @@ class Storm:
 
     async def _delete(self, pod: dict[str, Any]) -> None:
         name = pod["metadata"]["name"]
-        await self.town.client.delete(f"/api/v1/namespaces/default/pods/{name}")
+        path = f"/api/v1/namespaces/default/pods/{name}"
+        await self.town.client.delete(path, {"gracePeriodSeconds": 0})  # as a kubelet would
 
 
 async def keep_house(town: Town) -> None:

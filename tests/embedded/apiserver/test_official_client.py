@@ -51,6 +51,6 @@ def test_the_generated_client_creates_lists_patches_binds_watches_and_deletes(
     for event in stream.stream(core.list_namespaced_pod, "default", timeout_seconds=5):
         assert (event["type"], event["object"].metadata.name) == ("ADDED", "p")
         stream.stop()
-    core.delete_namespaced_pod("p", "default")
+    core.delete_namespaced_pod("p", "default", grace_period_seconds=0)
     assert core.list_namespaced_pod("default").items == []
     core.api_client.close()

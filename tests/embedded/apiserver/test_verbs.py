@@ -221,6 +221,50 @@ def test_finalizers_hold_an_object_back(api: Api, a_pod: Any) -> None:
     assert refused(api.get, POD).code == 404
 
 
+def _bound(api: Api, a_pod: Any, **status: str) -> None:
+    made = a_pod()
+    made["spec"] |= {"nodeName": "n1", "terminationGracePeriodSeconds": 30}
+    api.create(PODS_HERE, made)
+    if status:
+        api.patch(POD_STATUS, {"status": status})
+
+
+def test_a_bound_pod_waits_for_its_kubelet(api: Api, a_pod: Any) -> None:
+    """It is marked, may still be written to, and goes when it is deleted with no grace."""
+    _bound(api, a_pod)
+    api.delete(POD)
+    version = api.store.version
+    api.delete(POD)
+    assert api.store.version == version
+    meta = api.get(POD).object["metadata"]
+    assert (meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"]) == (NOW, 30)
+    api.patch(POD, {"metadata": {"labels": {"a": "b"}}})
+    assert api.get(POD)
+    api.delete(POD, {"gracePeriodSeconds": 0})
+    assert refused(api.get, POD).code == 404
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stands"), [(30, 10, 10), (10, 30, 10), (10, None, 10), (-5, None, 1)]
+)
+def test_a_grace_is_only_shortened(
+    api: Api, a_pod: Any, first: int, second: int | None, stands: int
+) -> None:
+    """A second deletion may make it shorter, never longer; a negative one is a second."""
+    _bound(api, a_pod)
+    api.delete(POD, {"gracePeriodSeconds": first})
+    api.delete(POD, {} if second is None else {"gracePeriodSeconds": second})
+    assert api.get(POD).object["metadata"]["deletionGracePeriodSeconds"] == stands
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_goes_at_once(api: Api, a_pod: Any, phase: str) -> None:
+    """There is nothing left for its kubelet to end."""
+    _bound(api, a_pod, phase=phase)
+    api.delete(POD)
+    assert refused(api.get, POD).code == 404
+
+
 @pytest.mark.parametrize("resource", [PODS, NODES, LEASES], ids=lambda r: r.kind)
 def test_the_unknown_is_not_found(api: Api, resource: Resource) -> None:
     """Every verb on a missing object is 404."""

@@ -82,7 +82,7 @@ def test_what_does_not_fit_waits_with_a_reason_and_comes_when_there_is_room(
     create(client, "b")
     wanted = ("Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.")
     wait_until(lambda: refusal(client, "b") == wanted, 10, "b is refused")
-    client.delete(f"{PODS}/a")
+    client.delete(f"{PODS}/a", {"gracePeriodSeconds": 0})  # as its kubelet would
     wait_until(lambda: read(client, "b").spec.node_name == "n1", 10, "b is bound")
 
 
