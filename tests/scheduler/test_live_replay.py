@@ -128,14 +128,15 @@ async def serve(api: ApiServer, client: AioKubeClient) -> AsyncIterator[Town]:
         place_all_pods=True,
         workload=[expect(one, weight) for one, weight in counts.items()],
     )
+    registry = CollectorRegistry()
     extender = build(
         settings,
         build_profiles(settings, built_in()),
         build_mix(settings),
         Border(client),
-        CollectorRegistry(),
+        registry,
     )
-    town = Town(api, client, Border(client), extender)
+    town = Town(api, client, Border(client), extender, registry)
     await town.http.aclose()
     listener = _listen("127.0.0.1", 0)
     port = listener.getsockname()[1]

@@ -265,15 +265,16 @@ async def keep_house(town: Town) -> None:
 async def stormy(api: ApiServer, client: AioKubeClient) -> AsyncIterator[Town]:
     """Open a town behind a bad network."""
     border = StormyBorder(client, random.Random(1))
+    registry = CollectorRegistry()
     extender = build(
         SETTINGS,
         build_profiles(SETTINGS, built_in()),
         build_mix(SETTINGS),
         border,
-        CollectorRegistry(),
+        registry,
         pauses=PAUSES,
     )
-    town = Town(api, client, border, extender)
+    town = Town(api, client, border, extender, registry)
     await town.open()
     yield town
     border.calm = True
