@@ -318,11 +318,11 @@ class ApiSide:
 
     def _change(self, node: str, spec: dict[str, Any]) -> None:
         """Change a node's spec; return when the kube-schedulers have been told."""
-        before = self._node(node).metadata.resource_version
-        answer = self._client.patch(_node_path(node), {"spec": spec})
-        version = str(msgspec.json.decode(answer)["metadata"]["resourceVersion"])
+        before = msgspec.json.decode(self._client.get(_node_path(node)))
+        after = msgspec.json.decode(self._client.patch(_node_path(node), {"spec": spec}))
+        version = str(after["metadata"]["resourceVersion"])
         for pair in self._pairs:
-            if version != before and pair.alive:
+            if after["spec"] != before["spec"] and pair.alive:
                 wait_until(
                     lambda pair=pair: pair.scheduler_gate.passed(version),  # type: ignore[misc]  # a default binds the loop's value
                     _PATIENCE,

@@ -189,3 +189,7 @@ class _SchedulerProcess(Process):
     def alive(self) -> bool:
         """Whether it still runs."""
         return self.pid is not None
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it at once: asked politely it would try to give its Lease up to who has gone."""
+        super().stop(number)
