@@ -7,7 +7,7 @@ ARGS ?=
 # Two workers on two cores; PYTEST_WORKERS=0 runs in one process, for a debugger.
 PYTEST_WORKERS ?= 2
 
-.PHONY: help install demo test e2e bench bench-check image lint format proto lock clean
+.PHONY: help install demo test e2e bench bench-check image lint format proto lock figures clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ lock:  ## resolve the dependencies anew (needs uv); --upgrade by ARGS
 	  pyproject.toml -o locks/runtime.txt $(ARGS)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --group pyproject.toml:build -c locks/dev.txt -o locks/build.txt $(ARGS)
+
+figures: install  ## tables and plots of docs/simulation.md; OPENB is the folder of the lists
+	$(BIN)/python -m tests.bench.figures $(OPENB) $(ARGS)
 
 clean:  ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
