@@ -59,6 +59,7 @@ from scheduler.load.sources import KubeApi, MetricsApiSource, PrometheusSource, 
 from scheduler.load.table import LoadTable
 from scheduler.metrics import Metrics
 from scheduler.settings import ExtenderSettings
+from scheduler.sizes import follow_sizes
 from topology.errors import TopologyError
 from topology.tables import Mix, tables_for
 
@@ -88,6 +89,7 @@ class Extender(msgspec.Struct, frozen=True):
     desk: Desk
     traits: TraitBook
     load: LoadFeed | None = None
+    learns_sizes: bool = False
 
     @property
     def nodes(self) -> Sink[Node]:
@@ -263,7 +265,18 @@ def build(
             clock=recorder.clock,
         ),
     )
-    return Extender(cluster, planner, inventory, binder, handlers, metrics, desk, traits, load)
+    return Extender(
+        cluster,
+        planner,
+        inventory,
+        binder,
+        handlers,
+        metrics,
+        desk,
+        traits,
+        load,
+        learns_sizes=not settings.mix and not settings.workload,
+    )
 
 
 def _no_load(node: str) -> LoadReport | None:  # noqa: ARG001 -- as the feed's report
@@ -396,6 +409,8 @@ async def _keep_house(extender: Extender, health: Health) -> None:
             tables.range(hardware[warm])
             warm += 1
             health.turned = time.monotonic()
+        if extender.learns_sizes:
+            await follow_sizes(extender.cluster)
         if extender.inventory.synced and not frozen:
             # What was built by now stays: the collector need not look at it again. This takes
             # p99 at 500 names from 4.8 to 0.6 ms.

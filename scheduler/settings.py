@@ -78,7 +78,8 @@ class ExtenderSettings(BaseModel):
     default), or it gives up on binds that succeed. `hold_seconds` is how long a set planned in
     filter waits for its bind; a bind that comes later chooses anew, as one behind a volume that
     is being made will. `mix` maps request sizes to their share of the workload; empty
-    takes the built-in one. `load` asks how busy nodes are; without it nobody is asked.
+    takes the built-in one, and learns it where `workload` is learned. `load` asks how busy nodes
+    are; without it nobody is asked.
     `workload` lists the classes of pods that are expected; empty learns them from those that come.
     `plugins` are the user's own; profiles weigh their scores by their names.
     `place_all_pods` has the extender place pods without GPUs too, by the same scores;

@@ -216,6 +216,11 @@ class SetTables:
         self._kept: OrderedDict[tuple[Demand, int], tuple[Policy, BestSets]] = OrderedDict()
         self._ranges: list[tuple[float, float]] = []
 
+    def use(self, mix: Mix) -> None:
+        """Judge what is left by another mix from now on. What was answered before is forgotten."""
+        self.tables = ClassTables(mix)
+        self._kept.clear()
+
     def best(self, demand: Demand, policy: Policy) -> BestSets:
         """Return the answers for a demand under a policy."""
         key = (demand, id(policy))

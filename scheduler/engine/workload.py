@@ -15,7 +15,8 @@ import numpy as np
 
 from scheduler.engine.arrays import FloatArray
 from scheduler.engine.columns import Kind
-from scheduler.engine.request import PodRequest
+from scheduler.engine.request import WHOLE_GPU_MILLI, PodRequest
+from topology.tables import Mix
 
 TARGET_COVERAGE: Final = 0.95
 """The most frequent classes are taken until they cover this part of the pods, as FGD does."""
@@ -178,6 +179,29 @@ class LearnedWorkload:
         self._weight = 1.0
         self._shown = dict(self._counts)
         self.version += 1
+
+
+def size_mix(counts: PodMix) -> Mix | None:
+    """Return how the sizes of whole-GPU requests share the GPUs, as the link tables count them.
+
+    In hundredths, so that what hardly changed is equal; None if no class asks for whole GPUs.
+    """
+    gpus: dict[int, float] = {}
+    for one, weight in counts.items():
+        if one.gpus and one.share_milli == WHOLE_GPU_MILLI:
+            gpus[one.gpus] = gpus.get(one.gpus, 0.0) + weight * one.gpus
+    total = sum(gpus.values())
+    parts = {size: round(given / total, 2) for size, given in sorted(gpus.items())}
+    shares = tuple((size, part) for size, part in parts.items() if part)
+    return Mix(shares) if shares else None
+
+
+def mix_distance(one: Mix, other: Mix) -> float:
+    """Return which part of the GPUs, 0 to 1, two mixes give to other sizes."""
+    first, second = dict(one.shares), dict(other.shares)
+    whole, of = sum(first.values()), sum(second.values())
+    sizes = first.keys() | second.keys()
+    return sum(abs(first.get(k, 0) / whole - second.get(k, 0) / of) for k in sizes) / 2
 
 
 class MachineGroup(msgspec.Struct, frozen=True):
