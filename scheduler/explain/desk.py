@@ -21,6 +21,7 @@ from scheduler.explain.shapes import (
     DryRunAnswer,
     HostScore,
     NodeAnswer,
+    NodeGpu,
     NodeLine,
     PodAnswer,
     PodLine,
@@ -91,6 +92,11 @@ class Desk:
         """Return one node in full. Raises UnknownNodeError."""
         self._recorder.settle()
         return self._fleet.node(name)
+
+    def gpus(self, name: str) -> tuple[NodeGpu, ...]:
+        """Return a node's GPUs and who holds them: a tenth of the work of `node`."""
+        self._recorder.settle()
+        return self._fleet.gpus(name)
 
     async def cluster(self) -> ClusterAnswer:
         """Return what the cluster has, what is left of it, and which sets that gives."""

@@ -156,6 +156,13 @@ class Fleet:
             load=self._report(name),
         )
 
+    def gpus(self, name: str) -> tuple[NodeGpu, ...]:
+        """Return a node's GPUs and who holds them, without the rest. Raises UnknownNodeError."""
+        facts, account = self._cluster.facts(name), self._inventory.account(name)
+        if facts is None or account is None:
+            raise UnknownNodeError(name)
+        return self._gpus(facts, account, account.topology() if facts.hardware else None)
+
     def survey(self) -> Survey:
         """Take what the cluster's answer is made of."""
         cluster, columns = self._cluster, self._cluster.columns

@@ -18,7 +18,7 @@ class ExplainSettings(BaseModel):
     `max_records` in about `max_mib` of memory, and the oldest lose the scores of nodes that are
     not at the top before they go. `port` -1 means that there is no API. An address that is not
     the machine's own loopback wants `token_file`: who reads the API must then send what stands
-    in it as a bearer token.
+    in it as a bearer token. `dashboard` serves pages for people beside the API.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +26,7 @@ class ExplainSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=-1, le=65535)] = 8887
     token_file: Path | None = None
+    dashboard: bool = True
     keep_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     max_mib: Annotated[int, Field(ge=1, le=16_384)] = 96
