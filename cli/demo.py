@@ -322,6 +322,7 @@ def _say_where(cluster: Cluster, view: View) -> None:
         name: node.ops_url for name, node in cluster.nodes.items()
     }
     view.announce(f"metrics and health: {', '.join(f'{n} {url}' for n, url in places.items())}")
+    view.announce(f"dashboard: {cluster.explain_url}/")
 
 
 def _draw_example(picture: Picture, cluster: Cluster) -> str:

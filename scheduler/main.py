@@ -26,6 +26,8 @@ from runtime.objects import Node, Pod
 from runtime.ops import OpsServer
 from runtime.reflector import AioReflector, Sink
 from scheduler.configuration import build_mix, build_profiles, build_workload
+from scheduler.dashboard import routes as dashboard
+from scheduler.dashboard.feed import Feed
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.framework import Framework
 from scheduler.engine.planner import Planner
@@ -88,6 +90,7 @@ class Extender(msgspec.Struct, frozen=True):
     metrics: Metrics
     desk: Desk
     traits: TraitBook
+    store: Store
     load: LoadFeed | None = None
     learns_sizes: bool = False
 
@@ -107,10 +110,14 @@ class Extender(msgspec.Struct, frozen=True):
 
 
 class Questions(msgspec.Struct, frozen=True):
-    """Where the explain API listens, None for nowhere, and what gives the token it wants."""
+    """Where the explain API listens, None for nowhere, and what gives the token it wants.
+
+    `dashboard` has pages served there too.
+    """
 
     listener: socket.socket | None
     token: TokenFile | None
+    dashboard: bool = False
 
 
 class Health:
@@ -169,7 +176,7 @@ def run(settings: ExtenderSettings) -> int:
                         framework=framework,
                         later=asyncio.get_running_loop().call_soon,
                     ),
-                    Questions(questions, token),
+                    Questions(questions, token, settings.explain.dashboard),
                 )
             )
     except ExtensionError as error:
@@ -266,15 +273,16 @@ def build(
         ),
     )
     return Extender(
-        cluster,
-        planner,
-        inventory,
-        binder,
-        handlers,
-        metrics,
-        desk,
-        traits,
-        load,
+        cluster=cluster,
+        planner=planner,
+        inventory=inventory,
+        binder=binder,
+        handlers=handlers,
+        metrics=metrics,
+        desk=desk,
+        traits=traits,
+        store=store,
+        load=load,
         learns_sizes=not settings.mix and not settings.workload,
     )
 
@@ -372,7 +380,12 @@ async def _serve(
         if extender.load is not None:
             lifecycle.start(group, "load", extender.load.run())
         if questions.listener is not None:
-            answering = _server(explain_app.build(extender.desk, questions.token))
+            api: Starlette = explain_app.build(extender.desk, questions.token)
+            if questions.dashboard:
+                feed = Feed(extender.desk, extender.store)
+                lifecycle.start(group, "dashboard", feed.run())
+                api = dashboard.build(extender.desk, feed, api, questions.token)
+            answering = _server(api)
             lifecycle.start(group, "explain", _serve_verbs(answering, questions.listener))
             _log.info("explaining", port=questions.listener.getsockname()[1])
         _log.info("serving", port=listener.getsockname()[1])

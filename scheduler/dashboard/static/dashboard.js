@@ -1,0 +1,177 @@
+// Keeps a page in step with the cluster, and lets the heat map be walked by pointer and keys.
+// Everything is there without it; it only fetches the page it is on, the events and the API.
+"use strict";
+
+const root = document.body.dataset.root;
+
+/* ---- following ---- */
+
+const button = document.getElementById("follow");
+const said = document.getElementById("follow-text");
+let source = null;
+let fetching = false;
+let again = false;
+let shown = null;
+
+function show(state, text) {
+  button.className = `follow ${state}`;
+  said.textContent = text;
+}
+
+async function refresh() {
+  if (fetching) {
+    again = true;
+    return;
+  }
+  fetching = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (answer.ok) {
+      exchange(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } else if (answer.status !== 404 && answer.status !== 410) {
+      show("off", "Not live");
+    }
+  } catch {
+    show("off", "Not live");
+  } finally {
+    fetching = false;
+    if (again) {
+      again = false;
+      refresh();
+    }
+  }
+}
+
+function exchange(page) {
+  for (const fresh of page.querySelectorAll("[data-live]")) {
+    const old = document.getElementById(fresh.id);
+    if (old === null || old.innerHTML === fresh.innerHTML || old.querySelector(":popover-open")) continue;
+    const open = [...old.querySelectorAll("details[open]")].map((one) => one.id);
+    const at = path(old, document.activeElement);
+    const scroll = old.scrollLeft;
+    old.replaceChildren(...fresh.childNodes);
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (at !== null) follow(old, at)?.focus({ preventScroll: true });
+    old.scrollLeft = scroll;
+    old.dispatchEvent(new Event("exchanged"));
+  }
+}
+
+/** Where an element is below another, so that its successor gets the focus. */
+function path(top, element) {
+  if (!top.contains(element) || top === element) return null;
+  const found = [];
+  for (let one = element; one !== top; one = one.parentElement) {
+    found.unshift([...one.parentElement.children].indexOf(one));
+  }
+  return found;
+}
+
+function follow(top, places) {
+  return places.reduce((one, place) => one?.children[place], top);
+}
+
+function listen() {
+  source = new EventSource(`${root}events`);
+  source.addEventListener("change", (event) => {
+    show("on", "Live");
+    if (shown !== null && shown !== event.data) refresh();
+    shown = event.data;
+  });
+  source.addEventListener("error", () => show("off", "Not live"));
+}
+
+function pause() {
+  source?.close();
+  source = null;
+}
+
+button.addEventListener("click", () => {
+  const live = button.getAttribute("aria-pressed") === "true";
+  button.setAttribute("aria-pressed", String(!live));
+  if (live) {
+    pause();
+    show("", "Paused");
+  } else {
+    show("", "Live");
+    refresh();
+    listen();
+  }
+});
+
+document.addEventListener("visibilitychange", () => {
+  if (button.getAttribute("aria-pressed") !== "true") return;
+  if (document.hidden) {
+    pause();
+  } else if (source === null) {
+    refresh();
+    listen();
+  }
+});
+
+if (document.querySelector("[data-live]") !== null) {
+  button.hidden = false;
+  listen();
+}
+
+/* ---- the heat map ---- */
+
+const heat = document.getElementById("heat");
+if (heat !== null) {
+  const line = document.getElementById("heat-said");
+  let data = null;
+  let place = -1;
+
+  const read = () => {
+    data = JSON.parse(document.getElementById("heat-data").textContent);
+    if (place >= 0) mark(Math.min(place, data.names.length - 1), false);
+  };
+  const mark = (next, speak) => {
+    place = next;
+    const cell = heat.querySelector("svg").viewBox.baseVal.width / data.columns;
+    const cursor = heat.querySelector(".cursor");
+    cursor.setAttribute("x", String((place % data.columns) * cell));
+    cursor.setAttribute("y", String(Math.floor(place / data.columns) * cell));
+    const text = `${data.names[place]}: ${data.free[place]} of ${data.gpus[place]} GPUs free`;
+    if (speak || line.textContent !== text) line.textContent = text;
+  };
+  const under = (event) => {
+    const frame = heat.querySelector("svg").getBoundingClientRect();
+    const cell = frame.width / data.columns;
+    const column = Math.floor((event.clientX - frame.left) / cell);
+    const found = Math.floor((event.clientY - frame.top) / cell) * data.columns + column;
+    return column >= 0 && column < data.columns && found >= 0 && found < data.names.length ? found : -1;
+  };
+  const open = () => {
+    if (place >= 0) location.href = `${root}nodes/${encodeURIComponent(data.names[place])}`;
+  };
+
+  heat.addEventListener("exchanged", read);
+  heat.addEventListener("pointermove", (event) => {
+    const found = under(event);
+    if (found >= 0 && found !== place) mark(found, true);
+  });
+  heat.addEventListener("click", (event) => {
+    const found = under(event);
+    if (found >= 0) {
+      mark(found, true);
+      open();
+    }
+  });
+  heat.addEventListener("keydown", (event) => {
+    const last = data.names.length - 1;
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -data.columns, ArrowDown: data.columns };
+    if (event.key === "Enter") {
+      open();
+    } else if (event.key === "Home" || event.key === "End") {
+      mark(event.key === "Home" ? 0 : last, true);
+    } else if (event.key in steps) {
+      const next = place < 0 ? 0 : place + steps[event.key];
+      if (next >= 0 && next <= last) mark(next, true);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
+  read();
+}
