@@ -67,6 +67,8 @@ def pytest_terminal_summary(
                 reason = report.longrepr[2] if word == "skipped" else ""
                 outcomes.append(Outcome(str(told[_CASE]), str(told[_KIND]), word, str(reason)))
     terminalreporter.section("case x cluster")
+    # Workers finish their files in any order; within a file the cases stay in theirs.
+    outcomes.sort(key=lambda one: one.case.partition(":")[0])
     for line in draw(outcomes, (EMBEDDED, REAL)):
         terminalreporter.write_line(line)
 
