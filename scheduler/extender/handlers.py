@@ -51,6 +51,11 @@ LEAVING: Final = "GPUs that kube-scheduler counts as free are not free yet"
 BEST: Final = 10
 """The highest score that prioritize knows."""
 
+PASSING_SECONDS: Final = 30.0
+"""What has not passed by then will not: the pod is refused, and may evict others elsewhere."""
+
+PASSING_KEPT: Final = 1024
+
 REFUSALS_KEPT: Final = 32
 """Shapes of waiting pods whose refusal is remembered: their next try costs a comparison.
 
@@ -125,6 +130,7 @@ class Handlers:
         self._any_pod = any_pod
         self._refusals: OrderedDict[tuple[object, ...], _Refused] = OrderedDict()
         self._refused_at = 0
+        self._passing: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def filter(self, body: bytes) -> bytes:
         """Answer with the shortlist, or why nobody will do; the best node's set is held."""
@@ -217,7 +223,7 @@ class Handlers:
             # Likewise: a plan that is dropped is no event. One that is bound is, but too late.
             raise NotReadyError(PLANNED)
         passing = _passing(decision)
-        if passing is not None:
+        if passing is not None and not self._lasts(decision.request.uid):
             raise NotReadyError(passing)
         for plugin, nodes in decision.counts().items():
             self._metrics.refused(plugin, nodes)
@@ -232,6 +238,15 @@ class Handlers:
                 for place in refusal.places.tolist()
             }
         )
+
+    def _lasts(self, uid: str) -> bool:
+        """Return whether a pod was told for long, without a pause, that its reason will pass."""
+        now = self._clock()
+        since, last = self._passing.pop(uid, (now, now))
+        self._passing[uid] = (since if now - last <= PASSING_SECONDS else now), now
+        if len(self._passing) > PASSING_KEPT:
+            self._passing.popitem(last=False)
+        return now - self._passing[uid][0] > PASSING_SECONDS
 
     def _refusal(self, request: PodRequest) -> _Refused | None:
         """Return the last refusal of such a pod by the same cluster, if that is known."""

@@ -189,6 +189,21 @@ async def test_nobody_is_refused_while_it_is_not_known_who_has_what(town: Town) 
     )
 
 
+async def test_a_reason_that_does_not_pass_is_a_refusal_after_all(town: Town) -> None:
+    """After 30 s of errors, so that the pod may evict others; a pause begins the time anew."""
+    await town.node("a", mesh(4), NodeState(1, allocations={"gone": ("GPU-0",)}))
+    pod = await town.pod("p", 4)
+    moment = [0.0]
+    town.extender.handlers._clock = lambda: moment[0]
+    for at, refused in ((0.0, False), (20.0, False), (31.0, True), (70.0, False)):
+        moment[0] = at
+        answer = await town.filter(pod, "a")
+        assert bool(answer["FailedAndUnresolvableNodes"]) is refused
+        assert bool(answer["Error"]) is not refused
+        # What is remembered of the refusal ends with the next change.
+        town.extender.cluster.version += 1
+
+
 async def test_evictions_are_never_asked_for(town: Town) -> None:
     """kube-scheduler has passed the nodes it asks about: it would find no victim, and spin."""
     await town.node("a", pcie(4))
