@@ -57,9 +57,9 @@ proto: install  ## generate the gRPC code anew from proto/
 
 lock:  ## resolve the dependencies anew (needs uv); --upgrade by ARGS
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --group dev pyproject.toml -o locks/dev.txt $(ARGS)
+	  --group dev --extra tracing pyproject.toml -o locks/dev.txt $(ARGS)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  pyproject.toml -o locks/runtime.txt $(ARGS)
+	  --extra tracing pyproject.toml -o locks/runtime.txt $(ARGS)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --group pyproject.toml:build -c locks/dev.txt -o locks/build.txt $(ARGS)
 

@@ -79,7 +79,7 @@ class Desk:
         return lines
 
     async def dry_run(self, body: bytes, *, top: int) -> DryRunAnswer:
-        """Return where pods would go. Raises BadRequestError."""
+        """Return where pods would go. Raises BadRequestError, of which NotThereError."""
         self._recorder.settle()
         return await self._dry_runs.run(read_question(body), top)
 

@@ -14,7 +14,7 @@ from scheduler.engine.planner import Planner
 from scheduler.engine.request import PodRequest
 from scheduler.errors import DemandError
 from scheduler.explain.digest import digest
-from scheduler.explain.errors import BadRequestError, ExplainError
+from scheduler.explain.errors import ExplainError, NotThereError
 from scheduler.explain.names import NameTable, pick, unpack
 from scheduler.explain.question import AskedPod, Question, Reference
 from scheduler.explain.record import Record
@@ -73,7 +73,7 @@ class DryRuns:
         self._clock = clock
 
     async def run(self, question: Question, top: int) -> DryRunAnswer:
-        """Answer a question with the `top` best nodes for each pod. Raises BadRequestError.
+        """Answer a question with the `top` best nodes for each pod. Raises NotThereError.
 
         Between two pods the verbs have their turn: a pod holds them up for one decision.
         """
@@ -122,7 +122,7 @@ class DryRuns:
         try:
             record = self._store.find(namespace, name, self._clock())
         except ExplainError as error:
-            raise BadRequestError(f"{place}.pod", str(error)) from None
+            raise NotThereError(f"{place}.pod", str(error)) from None
         request = record.request
         sandbox.forget(self._inventory.bound(request.uid), request.uid)
         known = sandbox.cluster.columns.rows

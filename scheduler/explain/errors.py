@@ -5,6 +5,7 @@ ExplainError(Exception)             `status` is the HTTP status of the answer
 ├── UnknownNodeError                404: no such node
 ├── ExpiredError                    410: there was a record; it is too old
 ├── BadRequestError(ValueError)     400: the question does not read: where, and why
+│   └── NotThereError               404: it reads, and names something that does not exist
 ├── TokenError                      401: no token, or not ours
 └── LeaderError                     503: this replica does not decide, and the one that does is
                                     not to be had
@@ -61,6 +62,12 @@ class BadRequestError(ExplainError, ValueError):
         super().__init__(f"{place}: {problem}")
         self.place = place
         self.problem = problem
+
+
+class NotThereError(BadRequestError):
+    """The question reads, and names something that does not exist; `place` says where."""
+
+    status = 404
 
 
 class TokenError(ExplainError):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from scheduler.explain.question import MOST_PODS, Changes
+from scheduler.explain.question import MOST_PODS, AskedPod, Changes
 from scheduler.explain.shapes import (
     ClusterAnswer,
     DryRunAnswer,
@@ -149,23 +149,28 @@ _DRY_RUN: Final = _Get(
     "Where pods would go, one after the other; nothing is changed by it.",
     DryRunAnswer,
     (_top(10),),
-    ("400",),
+    ("400", "404"),
 )
 
 
-def _question(changes: object) -> Json:
+def _question(asked: object, changes: object) -> Json:
     """Return what a dry-run takes: pods as kubectl reads them, or these and changes."""
     pod = {
-        "type": "object",
         "description": "A Pod (core/v1); only what placing it needs is read.",
-        "required": ["spec"],
-        "properties": {"spec": {"type": "object"}},
+        "allOf": [
+            asked,
+            {
+                "type": "object",
+                "required": ["spec"],
+                "properties": {"kind": {"enum": ["Pod"]}},
+            },
+        ],
     }
     known = {
         "type": "object",
         "description": "A pod that was decided on, as namespace/name: to be decided anew.",
         "required": ["pod"],
-        "properties": {"pod": {"type": "string"}},
+        "properties": {"pod": {"type": "string", "pattern": "^[^/]+/[^/]+$"}},
         "additionalProperties": False,
     }
     envelope = {
@@ -202,7 +207,8 @@ def _question(changes: object) -> Json:
 def document() -> Json:
     """Return the document."""
     schemas, components = msgspec.json.schema_components(
-        [*(get.answer for get in _GETS), DryRunAnswer, Changes, ErrorAnswer], ref_template=_REF
+        [*(get.answer for get in _GETS), DryRunAnswer, AskedPod, Changes, ErrorAnswer],
+        ref_template=_REF,
     )
     error = schemas[-1]
     return {
@@ -220,8 +226,8 @@ def document() -> Json:
             },
             _DRY_RUN.path: {
                 "post": {
-                    **_operation(_DRY_RUN, schemas[-3], error),
-                    "requestBody": _question(schemas[-2]),
+                    **_operation(_DRY_RUN, schemas[-4], error),
+                    "requestBody": _question(schemas[-3], schemas[-2]),
                 }
             },
         },

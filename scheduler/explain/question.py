@@ -181,7 +181,7 @@ def _pods(values: Iterable[Any], place: str) -> Iterable[AskedPod | Reference]:
             raise BadRequestError(here, f"{_kind(value)}, want a Pod")
         fields = cast("Mapping[str, Any]", value)
         kind = fields.get("kind", "Pod")
-        if "pod" in fields:
+        if "pod" in fields and "spec" not in fields:
             yield _convert(fields, Reference, here)
         elif kind in {"List", "PodList"}:
             items = fields.get("items") or []

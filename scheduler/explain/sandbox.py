@@ -17,7 +17,7 @@ from scheduler.engine.planner import Planner
 from scheduler.engine.profiles import Profile
 from scheduler.engine.request import PodRequest
 from scheduler.errors import DemandError, ProfileError
-from scheduler.explain.errors import BadRequestError
+from scheduler.explain.errors import NotThereError
 from scheduler.explain.question import Changes, Cordon
 from scheduler.kube.inventory import BoundPod, Inventory
 from topology.gpuset import GpuSet
@@ -27,7 +27,7 @@ WHAT_IF: Final = "what-if"
 
 
 class Sandbox:
-    """A copy that was changed. `changes` says how. Raises BadRequestError for what is not there."""
+    """A copy that was changed. `changes` says how. Raises NotThereError for what is not there."""
 
     def __init__(self, planner: Planner, inventory: Inventory, changes: Changes) -> None:
         self.cluster: ClusterState = planner.cluster.copy()
@@ -46,7 +46,7 @@ class Sandbox:
         try:
             planner.profile_called(changes.profile or "")
         except DemandError as error:
-            raise BadRequestError("changes.profile", error.problem) from None
+            raise NotThereError("changes.profile", error.problem) from None
         if changes.profile is not None:
             self.changes.append(f"profile {changes.profile}")
         if changes.weights:
@@ -87,19 +87,19 @@ class Sandbox:
     def _remove(self, key: str, place: str) -> None:
         pod = self._inventory.find(key)
         if pod is None:
-            raise BadRequestError(place, f"no bound pod {key[:80]!r} with GPUs is known")
+            raise NotThereError(place, f"no bound pod {key[:80]!r} with GPUs is known")
         self.forget(pod, pod.uid)
         self.changes.append(f"pod {key} gone from {pod.node}")
 
     def _cordon(self, cordon: Cordon, place: str) -> None:
         facts = self.cluster.facts(cordon.node)
         if facts is None:
-            raise BadRequestError(f"{place}.node", f"no node {cordon.node[:80]!r} is known")
+            raise NotThereError(f"{place}.node", f"no node {cordon.node[:80]!r} is known")
         mask = 0
         for number, gpu in enumerate(cordon.gpus):
             position = facts.uuids.index(gpu) if gpu in facts.uuids else gpu
             if not isinstance(position, int) or not 0 <= position < len(facts.uuids):
-                raise BadRequestError(
+                raise NotThereError(
                     f"{place}.gpus[{number}]",
                     f"{cordon.node} has no GPU {str(gpu)[:80]!r}; it has {len(facts.uuids)}",
                 )
@@ -114,7 +114,7 @@ class Sandbox:
 
     def _drain(self, node: str, place: str) -> None:
         if not self.cluster.drop(node):
-            raise BadRequestError(place, f"no node {node[:80]!r} is known")
+            raise NotThereError(place, f"no node {node[:80]!r} is known")
         self.changes.append(f"node {node} drained")
 
     def _reweigh(self, planner: Planner, changes: Changes) -> Planner:
@@ -125,4 +125,4 @@ class Sandbox:
         try:
             return planner.over(self.cluster, {WHAT_IF: profile})
         except ProfileError as error:
-            raise BadRequestError("changes.weights", error.problem) from None
+            raise NotThereError("changes.weights", error.problem) from None

@@ -235,6 +235,10 @@ class ApiSide:
         gates = (gate for pair in self._pairs for gate in (pair.scheduler_gate, pair.extender_gate))
         return sum(gate.vain for gate in gates)
 
+    def explain(self, path: str) -> Any:
+        """Ask the explain API of the leading pair's extender."""
+        return self._led().explain(path)
+
     def count(self, name: str, **labels: str) -> float:
         """Return a metric of the leading pair's extender."""
         return self._led().count(name, **labels)

@@ -9,7 +9,7 @@ extender, of which one leads.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -180,6 +180,9 @@ class Cluster(Protocol):
 
     def start_api(self) -> None:
         """Let it come back, with all that was stored."""
+
+    def explain(self, path: str) -> Any:
+        """Ask the explain API of the leading pair's extender; returns the decoded answer."""
 
     def count(self, name: str, **labels: str) -> float:
         """Return a metric of the leading pair's extender, summed over labels that are not named.

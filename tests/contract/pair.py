@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -154,6 +155,11 @@ class Pair:
         ]
         assert found, f"the extender has no {name} {labels}"
         return sum(found)
+
+    def explain(self, path: str) -> Any:
+        """Ask the extender's explain API."""
+        with urlopen(f"http://127.0.0.1:{self._explain_port}{path}", timeout=5) as answer:
+            return json.load(answer)
 
     def log(self) -> str:
         """Return what the extender has said."""

@@ -262,30 +262,7 @@ MISTAKES: list[tuple[object, str, str]] = [
         "pods[0].metadata.annotations[...]",
         "Expected `str`, got `bool`",
     ),
-    ({"pods": [{"pod": "x"}]}, "pods[0].pod", "no decision about it is known"),
     ({"pods": [{"spec": {}}], "change": {}}, "body", "unknown field `change`"),
-    ({"pods": [{"spec": {}}], "changes": {"drain": ["x"]}}, "changes.drain[0]", "no node 'x'"),
-    (
-        {"pods": [{"spec": {}}], "changes": {"remove": ["a/b"]}},
-        "changes.remove[0]",
-        "no bound pod 'a/b'",
-    ),
-    (
-        {"pods": [{"spec": {}}], "changes": {"cordon": [{"node": "x", "gpus": [0]}]}},
-        "changes.cordon[0].node",
-        "no node 'x'",
-    ),
-    (
-        {"pods": [{"spec": {}}], "changes": {"cordon": [{"node": "slow", "gpus": [9]}]}},
-        "changes.cordon[0].gpus[0]",
-        "slow has no GPU '9'; it has 4",
-    ),
-    ({"pods": [{"spec": {}}], "changes": {"profile": "x"}}, "changes.profile", "no profile 'x'"),
-    (
-        {"pods": [{"spec": {}}], "changes": {"weights": {"speed": 1}}},
-        "changes.weights",
-        "no score plugin 'speed'",
-    ),
     (
         {"pods": [{"spec": {}}], "changes": {"weights": {"packing": -1}}},
         "body.changes.weights[...]",
@@ -300,10 +277,42 @@ async def test_a_wrong_question_is_one_clear_error(
     ask: Asker, body: object, place: str, problem: str
 ) -> None:
     """It names the place; nothing is run."""
-    await ask.town.node("slow", pcie(4))
     answer = await dry_run(ask, body, 400)
     assert problem in answer["error"]
     assert answer["place"] == place
+
+
+NOT_THERE: list[tuple[dict[str, Any], str, str]] = [
+    ({"drain": ["x"]}, "changes.drain[0]", "no node 'x'"),
+    ({"remove": ["a/b"]}, "changes.remove[0]", "no bound pod 'a/b'"),
+    ({"cordon": [{"node": "x", "gpus": [0]}]}, "changes.cordon[0].node", "no node 'x'"),
+    (
+        {"cordon": [{"node": "slow", "gpus": [9]}]},
+        "changes.cordon[0].gpus[0]",
+        "slow has no GPU '9'; it has 4",
+    ),
+    ({"profile": "x"}, "changes.profile", "no profile 'x'"),
+    ({"weights": {"speed": 1}}, "changes.weights", "no score plugin 'speed'"),
+    ({"weights": {"packing": 0}}, "changes.weights", "its weights sum up to nothing"),
+]
+
+
+@pytest.mark.parametrize(("changes", "place", "problem"), NOT_THERE)
+async def test_what_is_not_there_is_said(
+    ask: Asker, changes: dict[str, Any], place: str, problem: str
+) -> None:
+    """By name, with the place where it stands."""
+    await ask.town.node("slow", pcie(4))
+    answer = await dry_run(ask, {"pods": [{"spec": {}}], "changes": changes}, 404)
+    assert problem in answer["error"]
+    assert answer["place"] == place
+
+
+async def test_a_pod_that_nobody_decided_on_cannot_be_decided_anew(ask: Asker) -> None:
+    """It has to be written out."""
+    answer = await dry_run(ask, {"pods": [{"pod": "default/x"}]}, 404)
+    assert answer["place"] == "pods[0].pod"
+    assert "no decision about it is known" in answer["error"]
 
 
 async def test_a_pod_whose_demands_do_not_read_is_refused_alone(fleet: Asker) -> None:
