@@ -77,8 +77,8 @@ class _Found(msgspec.Struct, frozen=True):
 def discover(nvml: Nvml, sysfs_root: Path, proc_root: Path = Path("/proc")) -> Discovery:
     """Read all GPUs and NICs of the node.
 
-    Raises DiscoveryError if NVML does not even count its GPUs, or if its answers contradict each
-    other (two GPUs with one uuid).
+    Raises DiscoveryError if NVML does not even count its GPUs, if it dies on the way, or if its
+    answers contradict each other (two GPUs with one uuid).
     """
     try:
         count = nvml.count()
@@ -98,8 +98,13 @@ def discover(nvml: Nvml, sysfs_root: Path, proc_root: Path = Path("/proc")) -> D
     except ModelError as error:
         raise DiscoveryError(f"NVML contradicts itself: {error}") from error
     mig = {one.gpu.uuid: one.mig for one in found if one.mig is not None}
+    try:
+        version = nvml.driver_version()
+    except NvmlError as error:
+        # A driver that goes away in the middle leaves pairs without links, which would be believed.
+        raise DiscoveryError(f"NVML died during the discovery: {error}") from error
     driver = DriverFacts(
-        version=_ask(nvml.driver_version, ""),
+        version=version,
         cuda=_ask(nvml.cuda_version, ""),
         mig_capable=frozenset(one.gpu.uuid for one in found if one.mig_capable),
     )

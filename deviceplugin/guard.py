@@ -84,6 +84,7 @@ class Guard:
             metrics=metrics,
             stopping=stopping,
             hold_seconds=hold_seconds,
+            longest_hold_seconds=settings.recovery_longest_hold_seconds,
             probe_seconds=settings.probe_seconds,
             reinit_seconds=settings.reinit_seconds,
             xid_responses=xid_responses,

@@ -20,7 +20,7 @@ from deviceplugin.nvml_interface import MigDevice, NvmlEvent
 from deviceplugin.xids import Recovery, Response, rule_of
 
 LONGEST_HOLD: Final = 3600.0
-"""Seconds; the doubling of the hold time ends here, and starts anew after as long without fault."""
+"""Seconds, unless told: the doubling ends here, and starts anew after as long without fault."""
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -86,8 +86,9 @@ def devices_hit(event: NvmlEvent, instances: Iterable[MigDevice]) -> tuple[str, 
 class HealthRecord:
     """The open causes of all devices. Times are seconds of one clock, given by the caller."""
 
-    def __init__(self, hold: float) -> None:
+    def __init__(self, hold: float, longest: float = LONGEST_HOLD) -> None:
         self.base_hold = hold
+        self._longest = longest
         self._notes: dict[str, dict[str, Cause]] = {}
         self._causes: dict[str, dict[str, Cause]] = {}
         self._passing_since: dict[str, float] = {}
@@ -103,7 +104,7 @@ class HealthRecord:
             return False
         causes = self._causes.setdefault(uuid, {})
         if not causes:
-            if now - self._well_since.get(uuid, now) > LONGEST_HOLD:
+            if now - self._well_since.get(uuid, now) > self._longest:
                 del self._times_failed[uuid]
             self._times_failed[uuid] = self._times_failed.get(uuid, 0) + 1
         causes[fault.key] = Cause(fault.reason, fault.recovery, now, init)
@@ -162,7 +163,7 @@ class HealthRecord:
     def hold(self, uuid: str) -> float:
         """Return how many seconds of passed probes this GPU must show."""
         again = max(0, self._times_failed.get(uuid, 0) - 1)
-        return min(LONGEST_HOLD, self.base_hold * 2.0 ** min(again, 20))
+        return min(self._longest, self.base_hold * 2.0 ** min(again, 20))
 
     def unhealthy(self) -> dict[str, str]:
         """Map each unhealthy device to its reason; of several causes the one seen first."""

@@ -19,6 +19,7 @@ from deviceplugin.backoff import Appointment, Backoff
 from deviceplugin.discovery import Discovery
 from deviceplugin.errors import DiscoveryError, DriverMismatchError, NvmlError
 from deviceplugin.health import (
+    LONGEST_HOLD,
     Fault,
     HealthRecord,
     devices_hit,
@@ -80,6 +81,7 @@ class Monitor:
         metrics: Metrics,
         stopping: threading.Event,
         hold_seconds: float = 60.0,
+        longest_hold_seconds: float = LONGEST_HOLD,
         probe_seconds: float = 10.0,
         reinit_seconds: float = FIRST_REINIT,
         xid_responses: Mapping[int, Response] | None = None,
@@ -107,7 +109,7 @@ class Monitor:
         self._read_plugged = plugged
         self._plugged: frozenset[str] = frozenset()
         self._clock = clock
-        self._record = HealthRecord(hold_seconds)
+        self._record = HealthRecord(hold_seconds, longest_hold_seconds)
         self._init = 0
         self._failed_inits = 0
         self._pause = Backoff(FIRST_PAUSE, LAST_PAUSE)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deviceplugin.health import LONGEST_HOLD
 from deviceplugin.vitals import Condition
 from deviceplugin.xids import Response
 from runtime.ops import EVERYWHERE
@@ -42,7 +43,8 @@ class PluginSettings(BaseModel):
     `publish_seconds` is the shortest time between two writes to the API server, `verify_seconds`
     how often the written annotations are looked at. `probe_seconds` is how often each GPU is asked
     whether it answers, `recovery_hold_seconds` how long a failed one must pass before it is
-    given out again,
+    given out again, `recovery_longest_hold_seconds` where the doubling for one that fails again and
+    again ends,
     `reinit_seconds` the first pause before NVML is initialised again to look for a lost GPU.
     `nvml_patience_seconds` is how long one call of NVML may take before the GPU that it asks is
     called unhealthy. `xid_responses` overrides what an XID does, `condition_responses` what a
@@ -79,6 +81,7 @@ class PluginSettings(BaseModel):
     config_label_seconds: Seconds = 5.0
     probe_seconds: Seconds = 10.0
     recovery_hold_seconds: Seconds = 60.0
+    recovery_longest_hold_seconds: Seconds = LONGEST_HOLD
     reinit_seconds: Seconds = 10.0
     nvml_patience_seconds: Seconds = 20.0
     condition_responses: dict[Condition, Response] = {}

@@ -8,7 +8,7 @@ import pytest
 
 from deviceplugin.discovery import discover
 from deviceplugin.errors import DiscoveryError
-from deviceplugin.nvml import Code
+from deviceplugin.nvml import Code, Device
 from tests.mock_nvml.rig import differences, rig
 from topology.catalogue import load_machine
 from topology.links import Level
@@ -131,3 +131,19 @@ def test_all_gpus_lost_is_an_empty_topology() -> None:
         found = discover(set_up.nvml, set_up.root)
     assert found.topology.gpus == ()
     assert [problem.index for problem in found.problems] == [0, 1]
+
+
+def test_a_driver_that_goes_away_in_the_middle_is_no_topology(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pairs that could not be asked any more would look as if they had no link."""
+    with rig(load_machine("hgx-h100-8x-ib")) as set_up:
+        ask = set_up.nvml.nvlink_access
+
+        def reloading(first: Device, second: Device) -> bool:
+            set_up.mock.inject("driver")
+            return ask(first, second)
+
+        monkeypatch.setattr(set_up.nvml, "nvlink_access", reloading)
+        with pytest.raises(DiscoveryError, match="NVML died during the discovery"):
+            set_up.discover()

@@ -159,6 +159,21 @@ def test_a_gpu_that_fails_again_and_again_is_held_longer() -> None:
     assert held[-1] == LONGEST_HOLD
 
 
+def test_the_limit_of_the_hold_can_be_told() -> None:
+    """The doubling ends there, and starts anew after as long without a fault."""
+    record = HealthRecord(hold=4, longest=10)
+    now = 0.0
+    held = []
+    for pause in (0.0, 0.0, 0.0, 11.0):
+        now += pause
+        record.note("g0", ECC, now, 1)
+        held.append(record.hold("g0"))
+        record.passed("g0", now, 1)
+        now += record.hold("g0")
+        assert record.passed("g0", now, 1)
+    assert held == [4, 8, 10, 4]
+
+
 def test_old_failures_are_forgotten() -> None:
     """A GPU that was well for as long as the longest hold starts with the first hold again."""
     record = HealthRecord(hold=60)

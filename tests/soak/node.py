@@ -35,6 +35,7 @@ GPUS = 8
 SETTINGS = """\
 probe_seconds: 0.2
 recovery_hold_seconds: 0.5
+recovery_longest_hold_seconds: 1.0
 reinit_seconds: 0.5
 publish_seconds: 0.05
 read_back_seconds: 0.5
