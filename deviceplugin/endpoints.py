@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
 
 from deviceplugin import sockets
 from deviceplugin.desk import Desk
+from deviceplugin.ledger import Offer
 from deviceplugin.listing import Listing, list_devices
 from deviceplugin.metrics import Metrics
 from deviceplugin.plugin_watcher import WatchedRegistrar
@@ -20,6 +23,9 @@ from deviceplugin.server import PluginServer
 from deviceplugin.servicer import Servicer
 from deviceplugin.stock import Stock
 from deviceplugin.v1beta1 import api_pb2
+
+SETTLED: Final = 3.0
+"""Seconds that kubelet may take to act on a list; it takes milliseconds."""
 
 _log = structlog.get_logger("deviceplugin.endpoints")
 
@@ -54,8 +60,14 @@ class Endpoint:
         place: Place,
         numa_hints: bool,
         on_allocated: Callable[[], None],
+        offer: Callable[[], Offer | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.resource = resource
+        self._offer = offer
+        self._clock = clock
+        self._healthy: frozenset[str] = frozenset()
+        self._news_at = clock()
         self._numa_hints = numa_hints
         self._ever = False
         self.devices = 0
@@ -75,6 +87,7 @@ class Endpoint:
                 serve=lambda path, introduction: PluginServer(path, servicer, introduction),
                 metrics=metrics,
                 ready=lambda: self._ever,
+                forgotten=self._is_forgotten,
                 poll_seconds=place.poll_seconds,
             )
         return Registrar(
@@ -84,6 +97,7 @@ class Endpoint:
             serve=lambda path: PluginServer(path, servicer),
             metrics=metrics,
             ready=lambda: self._ever,
+            forgotten=self._is_forgotten,
             aloof=place.kubelet == "",
             kubelet=place.kubelet_socket,
             poll_seconds=place.poll_seconds,
@@ -93,6 +107,9 @@ class Endpoint:
         """Tell kubelet of another list."""
         self.devices = len(resource.devices)
         self._ever = self._ever or bool(resource.devices)
+        healthy = frozenset(device.id for device in resource.devices if not device.problem)
+        if healthy != self._healthy:
+            self._healthy, self._news_at = healthy, self._clock()
         self.listing.post(self._list(resource))
         self.registrar.wake()
 
@@ -109,10 +126,27 @@ class Endpoint:
             return None
         return f"{self.resource}: {self.registrar.problem or 'waiting for kubelet'}"
 
+    def _is_forgotten(self) -> bool:
+        """Return whether kubelet gives out none of the devices, long after it was told of them.
+
+        When an older connection ends while a newer one registers, kubelets up to 1.36 may take the
+        devices from the newer one and leave its stream open. Nothing else shows it.
+        """
+        offer = self._offer()
+        if offer is None or not self._healthy or offer.at - self._news_at < SETTLED:
+            return False
+        if self._healthy & offer.devices.get(self.resource, frozenset()):
+            return False
+        self._news_at = self._clock()
+        _log.warning("kubelet has forgotten the devices", resource=self.resource)
+        return True
+
     def _list(self, resource: Resource) -> api_pb2.ListAndWatchResponse:
         return list_devices(resource, numa_hints=self._numa_hints)
 
     def _wake(self) -> None:
+        # A stream has opened or ended: what kubelet said before is about another one.
+        self._news_at = self._clock()
         self.registrar.wake()
 
 

@@ -118,6 +118,23 @@ class PodResources:
                 else:
                     raise PodResourcesError(_said(error)) from error
 
+    def allocatable(self, timeout: float) -> dict[str, frozenset[str]]:
+        """Ask which devices kubelet would give out, by resource; raises PodResourcesError.
+
+        Healthy ones, in use or not. It has no side effect.
+        """
+        try:
+            answer = self._stub.GetAllocatableResources(
+                api_pb2.AllocatableResourcesRequest(), timeout=timeout
+            )
+        except grpc.RpcError as error:
+            raise PodResourcesError(_said(error)) from error
+        found: dict[str, frozenset[str]] = {}
+        for devices in answer.devices:
+            before = found.get(devices.resource_name, frozenset())
+            found[devices.resource_name] = before | frozenset(devices.device_ids)
+        return found
+
     def close(self) -> None:
         """Drop the connection."""
         self._channel.close()

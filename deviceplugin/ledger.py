@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from deviceplugin.errors import PodResourcesError
 from deviceplugin.holdings import Reading
 from deviceplugin.metrics import FAILED, OK, Metrics
@@ -25,11 +27,19 @@ class HoldingsReader(Protocol):
         """Return who holds what; raises PodResourcesError."""
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What kubelet would give out, by resource, and when it was asked."""
+
+    at: float
+    devices: dict[str, frozenset[str]]
+
+
 class Ledger:
     """What kubelet said last, and the lock that all desks share.
 
     `timeout` is the patience with one List outside of an admission. `on_reading` is called after
-    every answer, which is `last` then.
+    every answer, which is `last` then. `allocatable` asks what kubelet would give out; `offer`
+    is its answer.
     """
 
     def __init__(
@@ -40,8 +50,11 @@ class Ledger:
         timeout: float = 1.0,
         on_reading: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        allocatable: Callable[[float], dict[str, frozenset[str]]] | None = None,
     ) -> None:
         self._reader = reader
+        self._allocatable = allocatable
+        self.offer: Offer | None = None
         self._metrics = metrics
         self._timeout = timeout
         self._on_reading = on_reading
@@ -76,6 +89,17 @@ class Ledger:
         try:
             if self._clock() < self._rest_from:
                 return None
-            return self.ask(self._timeout)
+            reading = self.ask(self._timeout)
+            self._look_at_offer()
+            return reading
         finally:
             self.lock.release()
+
+    def _look_at_offer(self) -> None:
+        if self._allocatable is None:
+            return
+        asked = self._clock()
+        try:
+            self.offer = Offer(asked, self._allocatable(self._timeout))
+        except PodResourcesError:
+            self.offer = None  # an old kubelet does not know the question

@@ -148,6 +148,7 @@ class Plugin:
             self.metrics,
             timeout=settings.pod_resources_seconds,
             on_reading=self._hear_kubelet,
+            allocatable=self.pod_resources.allocatable,
         )
         file = settings.feature_file
         self.features = None if file is None else FeatureFile(Path(file), Path(settings.sysfs_root))

@@ -25,6 +25,7 @@ class Cause(StrEnum):
     OWN_SOCKET = "own_socket"  # ours was deleted
     STREAM_ENDED = "stream_ended"  # kubelet closed ListAndWatch
     STREAM_MISSING = "stream_missing"  # it registered us and never opened ListAndWatch
+    FORGOTTEN = "forgotten"  # the stream is open, and kubelet knows of no device
     RETRY = "retry"  # the attempt before failed
 
 

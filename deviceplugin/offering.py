@@ -179,6 +179,7 @@ class Offering:
             ),
             numa_hints=settings.numa_hints,
             on_allocated=self._on_allocated,
+            offer=lambda: self._ledger.offer,
         )
 
     def _start_endpoint(self, endpoint: Endpoint) -> None:

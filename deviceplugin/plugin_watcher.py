@@ -84,6 +84,7 @@ class WatchedRegistrar:
         serve: Serve,
         metrics: Metrics,
         ready: Callable[[], bool] = lambda: True,
+        forgotten: Callable[[], bool] = lambda: False,
         poll_seconds: float = 0.05,
         patience: float = FIRST_PATIENCE,
         token: str | None = None,
@@ -95,6 +96,7 @@ class WatchedRegistrar:
         self._serve = serve
         self._metrics = metrics
         self._ready = ready
+        self._forgotten = forgotten
         self._poll = poll_seconds
         self._token = token or sockets.new_token()
         self._clock = clock
@@ -162,7 +164,7 @@ class WatchedRegistrar:
         if self._listing.active:
             self._patience.reset()
             self._give_up_at = 0.0
-            return None
+            return Cause.FORGOTTEN if self._forgotten() else None
         if not self._give_up_at:
             self._give_up_at = now + self._patience.next()
         if now < self._give_up_at:

@@ -48,7 +48,8 @@ class Registrar:
 
     `serve` starts a server on a socket path; `ready` says whether there is something to
     advertise (a node whose NVML does not work must not be offered to pods). `kubelet` is its
-    socket if it does not stand in the folder. `aloof` serves and never registers.
+    socket if it does not stand in the folder. `forgotten` says whether kubelet knows of no device
+    though the stream is open. `aloof` serves and never registers.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Registrar:
         serve: Callable[[Path], PluginServer],
         metrics: Metrics,
         ready: Callable[[], bool] = lambda: True,
+        forgotten: Callable[[], bool] = lambda: False,
         aloof: bool = False,
         poll_seconds: float = 0.05,
         stream_timeout: float = STREAM_TIMEOUT,
@@ -74,6 +76,7 @@ class Registrar:
         self._serve = serve
         self._metrics = metrics
         self._ready = ready
+        self._forgotten = forgotten
         self.aloof = aloof
         self._poll = poll_seconds
         self._stream_timeout = stream_timeout
@@ -175,7 +178,7 @@ class Registrar:
         if here != self._registered_with:
             return Cause.KUBELET_SOCKET
         if self._listing.active:
-            return None
+            return Cause.FORGOTTEN if self._forgotten() else None
         if self._listing.opened > self._opened_before:
             return Cause.STREAM_ENDED
         if self._clock() - self._registered_at > self._stream_timeout:
@@ -184,7 +187,7 @@ class Registrar:
 
     def _renew(self, cause: Cause) -> None:
         """Have a server with a socket file; a new one if there is none or its file is gone."""
-        if self._server is not None and cause is not Cause.OWN_SOCKET:
+        if self._server is not None and cause not in (Cause.OWN_SOCKET, Cause.FORGOTTEN):
             return
         if self._server is not None:
             # First, and not after: kubelets up to 1.36 disconnect the new client of a resource

@@ -108,3 +108,19 @@ def test_another_driver_ends_the_plugin_with_1(world: World) -> None:
     wait_until(lambda: world.codes, timeout=30, what="the end of the plugin")
     assert world.codes == [1]
     assert world.phase("here")[0] == "Running"
+
+
+def test_a_kubelet_that_has_forgotten_the_devices_is_told_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives out none though the stream is open: a race of kubelets that nothing else shows."""
+    monkeypatch.setattr("deviceplugin.endpoints.SETTLED", 0.5)
+    process = world.kubelet._process
+    assert process is not None
+    process._devices.disconnected("nvidia.com/gpu")
+    wait_until(lambda: world.allocatable() == "0", what="no GPUs")
+    wait_until(lambda: world.allocatable() == "8", timeout=30, what="8 GPUs again")
+    forgotten = 'gputopo_plugin_registrations_total{cause="forgotten",result="ok"}'
+    assert world.metric(forgotten) == 1
+    world.bind("a", 3, (0, 3, 7))
+    assert world.sees("a") == {0, 3, 7}
