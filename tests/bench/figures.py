@@ -76,7 +76,7 @@ def figures_of(report: Any, seeds: int) -> dict[str, Any]:
     if not isinstance(report, Report):
         return {**report.mean, "seeds": seeds}
     mean = report.mean
-    kept: dict[str, Any] = {at: round(mean.unallocated_pct[at], 3) for at in LOADS}
+    kept: dict[str, Any] = {at: mean.unallocated_pct[at] for at in LOADS}
     kept["failed"] = round(mean.failed, 1)
     if mean.bandwidth_gbs:
         kept["bandwidth_gbs"] = mean.bandwidth_gbs
