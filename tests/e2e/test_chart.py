@@ -34,6 +34,7 @@ EVERYTHING: Manifest = {
     "devicePlugin": {
         "settings": {"numa_hints": False, "xid_responses": {"94": "ignore"}},
         "runtimeClassName": "nvidia",
+        "configurations": "gpu-files",
         "maxUnavailable": "10%",
         "nodeSelector": {"pool": "gpu"},
         "affinity": None,
@@ -101,6 +102,8 @@ def test_every_value_is_heeded() -> None:
         "numa_hints: false",
         "'94': ignore",
         "runtimeClassName: nvidia",
+        "--config-dir=/configurations",
+        "name: gpu-files",
         "maxUnavailable: 10%",
         "imagePullPolicy: Always",
         "- name: registry\n",

@@ -118,8 +118,34 @@ def test_the_overlay_of_the_guide_does_what_it_says(tmp_path: Path) -> None:
     assert ExtenderSettings(**settings).default_profile == "pack"
     plugin = changed["DaemonSet", "gputopo-device-plugin"]["spec"]["template"]["spec"]
     assert plugin["runtimeClassName"] == "nvidia"
+    assert "--config-dir=/configurations" in plugin["containers"][0]["args"]
+    assert "configurations" in {one["name"] for one in plugin["volumes"]}
     assert [one["key"] for one in plugin["tolerations"]] == ["nvidia.com/gpu", "reserved-for"]
     assert plugin["containers"][0]["image"] == "registry.example.org/gputopo:0.1.0"
+
+
+@pytest.mark.parametrize("parts", [("cdi",), ("configurations", "cdi", "nvidia-runtime-class")])
+def test_components_of_the_plugin_may_be_added(parts: tuple[str, ...], tmp_path: Path) -> None:
+    """Each changes the plugin alone, fits beside the others, and mounts what it names."""
+    text = yaml.safe_dump(
+        {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": ["../gputopo/daemonset/overlays/second-scheduler"],
+            "components": [f"../gputopo/daemonset/components/{part}" for part in parts],
+        }
+    )
+    rendered = render_own({"kustomization.yaml": text}, tmp_path)
+    for item in rendered:
+        kubernetes_validate.validate(item, "1.36", strict=True)
+    plain, changed = by_key(render_overlay("second-scheduler")), by_key(rendered)
+    assert {key for key in plain if plain[key] != changed[key]} == {
+        ("DaemonSet", "gputopo-device-plugin")
+    }
+    pod = changed["DaemonSet", "gputopo-device-plugin"]["spec"]["template"]["spec"]
+    volumes = {one["name"] for one in pod["volumes"]}
+    mounted = [one["name"] for one in pod["containers"][0]["volumeMounts"]]
+    assert sorted(volumes) == sorted(mounted)
 
 
 def test_the_api_server_keeps_the_objects_as_they_are(plane: ControlPlane, installed: str) -> None:
