@@ -27,7 +27,7 @@ from tests.contract.pods import binding_body, pod_body, pod_path
 from tests.contract.world import GPUS, NAMESPACE, NODE, RESOURCE, PodPlan, Setup
 from tests.waiting import wait_until
 from topology.catalogue import load_machine
-from topology.wire import STATE_KEY, NodeState, decode_state
+from topology.wire import CORDON_KEY, STATE_KEY, NodeState, decode_state
 
 # Times are short so that the cases are; none of them is what a case is about.
 SETTINGS: Final = {
@@ -63,6 +63,7 @@ class NodeParts(msgspec.Struct, frozen=True):
     client: KubeClient
     plain: tuple[str, int]
     device_plugins_dir: Path
+    plugins_registry_dir: Path
     pod_resources_socket: Path
     static_pods: Path
 
@@ -86,7 +87,11 @@ class ApiWorld(abc.ABC):
         self._offer = parts.folder / "offer.yaml"
         self.configure("")
         self._config = parts.folder / "plugin.yaml"
-        self._config.write_bytes(msgspec.yaml.encode({**SETTINGS, "numa_hints": setup.numa_hints}))
+        settings = {**SETTINGS, "numa_hints": setup.numa_hints}
+        if setup.watched:
+            settings["plugins_registry_dir"] = str(parts.plugins_registry_dir)
+        self._sockets = parts.plugins_registry_dir if setup.watched else parts.device_plugins_dir
+        self._config.write_bytes(msgspec.yaml.encode(settings))
         self._plugin: PluginProcess | None = None
 
     # What a world says of itself.
@@ -264,8 +269,13 @@ class ApiWorld(abc.ABC):
 
     def delete_plugin_socket(self) -> None:
         """Delete the plugin's socket."""
-        (path,) = self._parts.device_plugins_dir.glob("gputopo-*")
+        (path,) = self._sockets.glob("gputopo-*")
         path.unlink()
+
+    def cordon(self, text: str | None) -> None:
+        """Annotate the Node."""
+        body = {"metadata": {"annotations": {CORDON_KEY: text}}}
+        self._client.patch(f"/api/v1/nodes/{NODE}", body)
 
     def cut_plugin_off(self, *, silently: bool) -> None:
         """Take the API server from the plugin."""

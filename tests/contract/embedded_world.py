@@ -47,6 +47,7 @@ class EmbeddedWorld(ApiWorld):
             client=client,
             plain=("127.0.0.1", self._front.port),
             device_plugins_dir=self._kubelet.device_plugins_dir,
+            plugins_registry_dir=self._kubelet.plugins_registry_dir,
             pod_resources_socket=self._kubelet.pod_resources_socket,
             static_pods=folder / "static",
         )

@@ -74,6 +74,7 @@ class RealWorld(ApiWorld):
             client=connect(str(self._plane.kubeconfig())),
             plain=("127.0.0.1", port),
             device_plugins_dir=self._kubelet.device_plugins_dir,
+            plugins_registry_dir=self._kubelet.root / "plugins_registry",
             pod_resources_socket=self._kubelet.pod_resources_socket,
             static_pods=self._kubelet.static_pods,
         )

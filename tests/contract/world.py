@@ -28,13 +28,14 @@ TopologyPolicy = Literal["none", "best-effort", "restricted", "single-numa-node"
 class Setup(msgspec.Struct, frozen=True):
     """How a node is set up.
 
-    kubelet's topology manager, whether the plugin tells it of NUMA, and which machine of eight
-    GPUs it is.
+    kubelet's topology manager, whether the plugin tells it of NUMA, which machine of eight GPUs it
+    is, and whether kubelet's plugin watcher finds the plugin (else the plugin calls kubelet).
     """
 
     topology_policy: TopologyPolicy = "none"
     numa_hints: bool = True
     machine: str = MACHINE
+    watched: bool = False
 
 
 class PodPlan(msgspec.Struct, frozen=True):
@@ -157,6 +158,9 @@ class World(Protocol):
 
     def expire_versions(self) -> None:
         """Restart the API server; nothing can be watched from a version of before (410 Gone)."""
+
+    def cordon(self, text: str | None) -> None:
+        """Annotate the Node with GPUs to be taken out of service, None for none."""
 
     def lose_gpu(self, gpu: int) -> None:
         """Let a GPU fall off the bus."""
