@@ -36,14 +36,11 @@ from scheduler.engine.profiles import Profile
 from scheduler.errors import ExtensionError, ProfileError
 from scheduler.explain import app as explain_app
 from scheduler.explain.desk import Desk
-from scheduler.explain.dry_run import DryRuns
-from scheduler.explain.fleet import Fleet
-from scheduler.explain.recorder import Later, Recorder, when_asked
+from scheduler.explain.recorder import Later, when_asked
 from scheduler.explain.settings import ExplainSettings
-from scheduler.explain.stock import TraitBook
 from scheduler.explain.store import Store
 from scheduler.explain.tokens import TokenFile, TokenFileError
-from scheduler.explain.waits import Waits
+from scheduler.explain.wiring import Explain, build_explain, build_leader
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
 from scheduler.extensions import load_plugins
@@ -88,18 +85,26 @@ class Extender(msgspec.Struct, frozen=True):
     binder: Binder
     handlers: Handlers
     metrics: Metrics
-    desk: Desk
-    traits: TraitBook
-    store: Store
+    explain: Explain
     load: LoadFeed | None = None
     learns_sizes: bool = False
+
+    @property
+    def desk(self) -> Desk:
+        """Where questions are answered."""
+        return self.explain.desk
+
+    @property
+    def store(self) -> Store:
+        """What is kept of decisions."""
+        return self.explain.store
 
     @property
     def nodes(self) -> Sink[Node]:
         """Who is told of nodes. The inventory first: only it makes a node's row."""
         if self.load is None:
-            return Fanout(self.inventory.nodes, self.traits)
-        return Fanout(self.inventory.nodes, self.traits, self.load.nodes)
+            return Fanout(self.inventory.nodes, self.explain.traits)
+        return Fanout(self.inventory.nodes, self.explain.traits, self.load.nodes)
 
     @property
     def pods(self) -> Sink[Pod]:
@@ -110,14 +115,11 @@ class Extender(msgspec.Struct, frozen=True):
 
 
 class Questions(msgspec.Struct, frozen=True):
-    """Where the explain API listens, None for nowhere, and what gives the token it wants.
-
-    `dashboard` has pages served there too.
-    """
+    """Where the explain API listens, None for nowhere, and what gives the token it wants."""
 
     listener: socket.socket | None
     token: TokenFile | None
-    dashboard: bool = False
+    settings: ExplainSettings
 
 
 class Health:
@@ -176,7 +178,7 @@ def run(settings: ExtenderSettings) -> int:
                         framework=framework,
                         later=asyncio.get_running_loop().call_soon,
                     ),
-                    Questions(questions, token, settings.explain.dashboard),
+                    Questions(questions, token, settings.explain),
                 )
             )
     except ExtensionError as error:
@@ -232,9 +234,15 @@ def build(
             registry=registry,
             report=report,
         )
-    store = Store(settings.explain.limits)
-    load_of = load.report if load is not None else _no_load
-    recorder = Recorder(store, planner, later=later, report=load_of)
+    explain = build_explain(
+        settings.explain,
+        planner,
+        inventory,
+        registry,
+        resource=settings.resource,
+        later=later,
+        report=load.report if load is not None else _no_load,
+    )
     binder = Binder(
         planner,
         inventory,
@@ -243,7 +251,7 @@ def build(
         clock=time.monotonic,
         timeout=settings.bind_timeout_seconds,
         metrics=metrics,
-        recorder=recorder,
+        recorder=explain.recorder,
         pauses=pauses,
         any_pod=settings.place_all_pods,
     )
@@ -254,23 +262,8 @@ def build(
         resource=settings.resource,
         clock=time.monotonic,
         metrics=metrics,
-        recorder=recorder,
+        recorder=explain.recorder,
         any_pod=settings.place_all_pods,
-    )
-    traits = TraitBook()
-    desk = Desk(
-        recorder,
-        Fleet(cluster, inventory, store, load_of),
-        Waits(cluster, inventory, store),
-        DryRuns(
-            planner,
-            inventory,
-            store,
-            traits,
-            resource=settings.resource,
-            steady=time.monotonic,
-            clock=recorder.clock,
-        ),
     )
     return Extender(
         cluster=cluster,
@@ -279,9 +272,7 @@ def build(
         binder=binder,
         handlers=handlers,
         metrics=metrics,
-        desk=desk,
-        traits=traits,
-        store=store,
+        explain=explain,
         load=load,
         learns_sizes=not settings.mix and not settings.workload,
     )
@@ -379,16 +370,34 @@ async def _serve(
         lifecycle.start(group, "verbs", _serve_verbs(server, listener))
         if extender.load is not None:
             lifecycle.start(group, "load", extender.load.run())
+        if extender.explain.events is not None:
+            lifecycle.start(group, "events", extender.explain.events.run(client))
         if questions.listener is not None:
-            api: Starlette = explain_app.build(extender.desk, questions.token)
-            if questions.dashboard:
-                feed = Feed(extender.desk, extender.store)
-                lifecycle.start(group, "dashboard", feed.run())
-                api = dashboard.build(extender.desk, feed, api, questions.token)
-            answering = _server(api)
-            lifecycle.start(group, "explain", _serve_verbs(answering, questions.listener))
-            _log.info("explaining", port=questions.listener.getsockname()[1])
+            lifecycle.start(group, "explain", _explain(extender, client, questions))
         _log.info("serving", port=listener.getsockname()[1])
+
+
+async def _explain(extender: Extender, client: AioKubeClient, questions: Questions) -> None:
+    """Answer questions, on pages too, until cancelled."""
+    listener, explain = questions.listener, extender.explain
+    if listener is None:
+        return
+    port = listener.getsockname()[1]
+    leader = build_leader(questions.settings, client, port)
+    api: Starlette = explain_app.build(
+        explain.desk, questions.token, metrics=explain.metrics, leader=leader
+    )
+    _log.info("explaining", port=port)
+    try:
+        async with asyncio.TaskGroup() as group:
+            if questions.settings.dashboard:
+                feed = Feed(explain.desk, explain.store)
+                lifecycle.start(group, "dashboard", feed.run())
+                api = dashboard.build(explain.desk, feed, api, questions.token)
+            lifecycle.start(group, "questions", _serve_verbs(_server(api), listener))
+    finally:
+        if leader is not None:
+            await leader.close()
 
 
 async def _serve_verbs(server: _Server, listener: socket.socket) -> None:
@@ -413,6 +422,7 @@ async def _keep_house(extender: Extender, health: Health) -> None:
         extender.inventory.forget_learned(now)
         extender.binder.settle_unseen()
         extender.metrics.gauge(extender.cluster)
+        extender.explain.metrics.gauge(extender.explain.store)
         hardware = extender.cluster.columns.hardware_list
         while warm < len(hardware):
             # Up to a second for 16 GPUs: better now than inside some pod's filter call, and

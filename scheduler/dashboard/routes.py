@@ -61,9 +61,10 @@ def build(desk: Desk, feed: Feed, api: ASGIApp, token: TokenFile | None = None) 
             Route("/events", pages.answering(pages.events)),
             Route("/sign-in", guard.sign_in, methods=["GET", "POST"]),
             Mount("/static", static),
-            Mount("/", api),
         ]
     )
+    # Not a Mount: its pattern does not match a path with a line break in it.
+    application.router.default = api
     application.add_middleware(guard.wrap)
     return application
 

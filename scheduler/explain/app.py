@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
@@ -16,6 +17,8 @@ from starlette.routing import Route
 
 from scheduler.explain.desk import Desk
 from scheduler.explain.errors import BadRequestError, ExplainError, TokenError
+from scheduler.explain.leader import FORWARDED, Leader
+from scheduler.explain.metrics import ExplainMetrics
 from scheduler.explain.openapi import document
 from scheduler.explain.question import MOST_BYTES
 from scheduler.explain.shapes import ErrorAnswer
@@ -27,12 +30,22 @@ MOST: Final = 10_000
 """The greatest `top`: more nodes than a cluster has."""
 
 Answer = Callable[[Request], Awaitable[object]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 _log = structlog.get_logger("scheduler.explain")
 
 
-def build(desk: Desk, token: TokenFile | None = None) -> Starlette:
-    """Return the ASGI application. Without `token` anybody who reaches it may ask."""
+def build(
+    desk: Desk,
+    token: TokenFile | None = None,
+    *,
+    metrics: ExplainMetrics | None = None,
+    leader: Leader | None = None,
+) -> Starlette:
+    """Return the ASGI application. Without `token` anybody who reaches it may ask.
+
+    Where `leader` says that another replica decides, that one is asked.
+    """
 
     async def scores(request: Request) -> object:
         """Answer with the best nodes of a pod."""
@@ -83,18 +96,45 @@ def build(desk: Desk, token: TokenFile | None = None) -> Starlette:
     }
     return Starlette(
         routes=[
-            Route(path, _answering(answer, token), methods=[method])
+            Route(
+                path,
+                _counting(path, _answering(answer, token, leader), metrics),
+                methods=[method],
+            )
             for path, (method, answer) in routes.items()
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
 
 
-def _answering(answer: Answer, token: TokenFile | None) -> Callable[[Request], Awaitable[Response]]:
+def _counting(path: str, endpoint: Endpoint, metrics: ExplainMetrics | None) -> Endpoint:
+    if metrics is None:
+        return endpoint
+    seconds = metrics.seconds.labels(path)
+
+    async def counted(request: Request) -> Response:
+        begun = time.perf_counter()
+        status = 500
+        try:
+            response = await endpoint(request)
+            status = response.status_code
+            return response
+        finally:
+            seconds.observe(time.perf_counter() - begun)
+            metrics.requests.labels(path, str(status)).inc()
+
+    return counted
+
+
+def _answering(answer: Answer, token: TokenFile | None, leader: Leader | None) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
             if token is not None:
                 token.check(request.headers.get("Authorization", ""))
+            if leader is not None and FORWARDED not in request.headers:
+                pod = await leader.elsewhere()
+                if pod is not None:
+                    return await _hand_on(leader, pod, request)
             return _json(await answer(request))
         except BadRequestError as error:
             return _json(ErrorAnswer(error.problem, error.place), error.status)
@@ -103,6 +143,14 @@ def _answering(answer: Answer, token: TokenFile | None) -> Callable[[Request], A
             return _json(ErrorAnswer(str(error)), error.status, headers)
 
     return endpoint
+
+
+async def _hand_on(leader: Leader, pod: str, request: Request) -> Response:
+    query = request.url.query
+    target = f"{request.scope['raw_path'].decode()}{f'?{query}' if query else ''}"
+    body = await _body(request)
+    reply = await leader.ask(pod, request.method, target, request.headers, body)
+    return Response(reply.body, reply.status, {"Cache-Control": "no-store"}, JSON)
 
 
 def _pod(request: Request) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from scheduler.engine.planner import Grant, Planner
 from scheduler.engine.request import PodRequest
 from scheduler.engine.workload import Forecast
 from scheduler.explain.digest import describe_workload, digest
-from scheduler.explain.record import Binding, Outcome, Verdict, Workload
+from scheduler.explain.record import Binding, Outcome, Record, Verdict, Workload
 from scheduler.explain.store import Store
 from scheduler.load.report import LoadReport
 
@@ -30,6 +30,10 @@ _log = structlog.get_logger("scheduler.explain")
 
 Later = Callable[[Callable[[], None]], object]
 """Calls something soon, from the same thread: an event loop's `call_soon`."""
+
+
+Listener = Callable[[Record, Record | None], None]
+"""Told of a pod's new record, and of the one before."""
 
 
 def when_asked(work: Callable[[], None]) -> None:
@@ -66,12 +70,14 @@ class Recorder:
         clock: Callable[[], float] = time.time,
         later: Later = when_asked,
         report: Callable[[str], LoadReport | None] | None = None,
+        listeners: tuple[Listener, ...] = (),
     ) -> None:
         self.store = store
         self.clock = clock
         self._planner = planner
         self._later = later
         self._report = report
+        self._listeners = listeners
         self._notes: deque[_Note] = deque()
         self._deferred: dict[str, str] = {}
         self._forecast: Forecast | None = None
@@ -97,17 +103,18 @@ class Recorder:
         self.settle()
         verdict = ticket.verdict
         if verdict is not None:
-            self.store.note(request, "refused", self.clock(), verdict=verdict, text=_why(verdict))
+            self._note(request, "refused", self.clock(), verdict=verdict, text=_why(verdict))
 
     def refused(self, request: PodRequest, text: str) -> None:
         """Take that no node can ever take the pod, whatever the cluster is like."""
         self.settle()
-        self.store.note(request, "refused", self.clock(), text=text)
+        self._note(request, "refused", self.clock(), text=text)
 
     def bound(self, grant: Grant, how: str, seconds: float) -> None:
         """Take that a pod was bound with this grant; bind took so long."""
         self.settle()
-        self.store.bound(
+        before = self.store.get(grant.uid)
+        record = self.store.bound(
             grant.uid,
             Binding(
                 at=self.clock(),
@@ -118,6 +125,27 @@ class Recorder:
                 seconds=seconds,
             ),
         )
+        if record is not None:
+            self._tell(record, before)
+
+    def _note(
+        self,
+        request: PodRequest,
+        outcome: Outcome,
+        now: float,
+        *,
+        verdict: Verdict | None = None,
+        text: str = "",
+    ) -> None:
+        before = self.store.get(request.uid)
+        self._tell(self.store.note(request, outcome, now, verdict=verdict, text=text), before)
+
+    def _tell(self, record: Record, before: Record | None) -> None:
+        for listener in self._listeners:
+            try:
+                listener(record, before)
+            except Exception:  # noqa: BLE001 -- as in `settle`
+                _log.exception("a listener failed", uid=record.request.uid)
 
     def settle(self) -> None:
         """Work up what was handed over. What goes wrong here must not touch a verb."""
@@ -153,7 +181,7 @@ class Recorder:
             outcome, text = "refused", _why(verdict)
         if deferred is not None:
             outcome, text = "deferred", deferred
-        store.note(request, outcome, note.at, verdict=verdict, text=text)
+        self._note(request, outcome, note.at, verdict=verdict, text=text)
 
     def _describe(self, forecast: Forecast) -> Workload:
         """Describe a forecast once: it is the same value until new pods have changed it."""

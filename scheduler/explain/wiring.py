@@ -1,0 +1,100 @@
+"""Builds what explains decisions, out of what makes them."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from scheduler.engine.planner import Planner
+from scheduler.explain.desk import Desk
+from scheduler.explain.dry_run import DryRuns
+from scheduler.explain.events import Events
+from scheduler.explain.fleet import Fleet
+from scheduler.explain.leader import GetApi, Leader
+from scheduler.explain.listeners import count_in, log_decision, write_to
+from scheduler.explain.metrics import ExplainMetrics
+from scheduler.explain.recorder import Later, Recorder
+from scheduler.explain.settings import ExplainSettings, is_loopback
+from scheduler.explain.stock import TraitBook
+from scheduler.explain.store import Store
+from scheduler.explain.waits import Waits
+from scheduler.kube.inventory import Inventory
+from scheduler.load.report import LoadReport
+
+
+class Explain(msgspec.Struct, frozen=True):
+    """The collaborators that explain. `events` is None if none are to be written."""
+
+    recorder: Recorder
+    store: Store
+    desk: Desk
+    traits: TraitBook
+    metrics: ExplainMetrics
+    events: Events | None
+
+
+def build_explain(
+    settings: ExplainSettings,
+    planner: Planner,
+    inventory: Inventory,
+    registry: CollectorRegistry,
+    *,
+    resource: str,
+    later: Later,
+    report: Callable[[str], LoadReport | None],
+) -> Explain:
+    """Wire them, without starting anything. `report` says what a node's load is made of."""
+    metrics = ExplainMetrics(registry)
+    store = Store(settings.limits)
+    listeners = [count_in(metrics, planner.cluster.sets.tables), log_decision]
+    events = None
+    if settings.events.enabled:
+        events = Events(
+            lifetime=settings.events.lifetime_seconds,
+            rate=settings.events.per_second,
+            instance=identity(settings),
+            clock=time.time,
+            metrics=metrics,
+        )
+        listeners.append(write_to(events))
+    recorder = Recorder(store, planner, later=later, report=report, listeners=tuple(listeners))
+    traits = TraitBook()
+    cluster = planner.cluster
+    desk = Desk(
+        recorder,
+        Fleet(cluster, inventory, store, report),
+        Waits(cluster, inventory, store),
+        DryRuns(
+            planner,
+            inventory,
+            store,
+            traits,
+            resource=resource,
+            steady=time.monotonic,
+            clock=recorder.clock,
+        ),
+    )
+    return Explain(recorder, store, desk, traits, metrics, events)
+
+
+def build_leader(settings: ExplainSettings, api: GetApi, port: int) -> Leader | None:
+    """Return what finds the replica that decides; None without a Lease to go by."""
+    if not settings.lease:
+        return None
+    return Leader(
+        api,
+        settings.lease,
+        me=identity(settings),
+        port=port,
+        reachable=not is_loopback(settings.host),
+        clock=time.monotonic,
+    )
+
+
+def identity(settings: ExplainSettings) -> str:
+    """Return the name of our own pod."""
+    return settings.identity or socket.gethostname()
