@@ -79,7 +79,11 @@ class PluginConnection:
     def follow(self, taker: ListTaker) -> str:
         """Hand on every device list until the stream ends; return why it did."""
         try:
-            for message in self._stub.ListAndWatch(api_pb2.Empty()):
+            messages = self._stub.ListAndWatch(api_pb2.Empty())
+        except ValueError:
+            return "closed"  # by the end of an older connection, before the stream was opened
+        try:
+            for message in messages:
                 if self.closed.is_set():
                     break
                 taker.listed(self.resource, [_device(device) for device in message.devices])

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from deviceplugin.pluginregistration.v1 import api_pb2, api_pb2_grpc
+from embedded.kubelet.endpoint import PluginConnection
 from embedded.kubelet.errors import PluginError
 from embedded.kubelet.journal import Journal
 from embedded.kubelet.plugin_watcher import PluginWatcher
@@ -138,3 +139,18 @@ def test_what_is_no_socket_of_a_plugin_is_passed_over(world: World) -> None:
     world.watcher.look()
     assert world.registered == []
     PluginWatcher(world.folder / "nowhere", world.register, Journal(lambda: 0.0)).look()
+
+
+def test_a_connection_that_was_closed_meanwhile_follows_nothing(tmp_path: Path) -> None:
+    """An older one may end it between dial-back and stream: no thread dies of that."""
+    connection = PluginConnection("nvidia.com/gpu", tmp_path / "a.sock")
+    connection.close()
+
+    class Nobody:
+        """Takes no list."""
+
+        def listed(self, resource: str, devices: Any) -> None:
+            """Be told."""
+            raise AssertionError(resource)
+
+    assert connection.follow(Nobody()) == "closed"
