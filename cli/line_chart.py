@@ -45,7 +45,7 @@ def draw_lines(title: str, x_name: str, y_name: str, lines: Mapping[str, Points]
     """Return the chart of these lines, points with rising x each; the y axis begins at 0."""
     xs = [x for points in lines.values() for x, _ in points] or [0.0]
     ys = [y for points in lines.values() for _, y in points] or [0.0]
-    y_ticks = _choose_ticks(0.0, max(ys) or 1.0)
+    y_ticks = choose_ticks(0.0, max(ys) or 1.0)
     across = _Scale(min(xs), max(*xs, min(xs) + 1), LEFT, WIDTH - RIGHT)
     upward = _Scale(0.0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
     view = f"0 0 {WIDTH} {HEIGHT}"
@@ -58,7 +58,7 @@ def draw_lines(title: str, x_name: str, y_name: str, lines: Mapping[str, Points]
         y = upward.place(tick)
         parts.append(_tag("line", x1=LEFT, y1=y, x2=WIDTH - RIGHT, y2=y, stroke="#e0e0e0"))
         parts.append(_tag("text", f"{tick:g}", x=LEFT - 6, y=y + 4, text_anchor="end"))
-    for tick in _choose_ticks(across.low, across.high):
+    for tick in choose_ticks(across.low, across.high):
         if across.low <= tick <= across.high:
             x, y = across.place(tick), HEIGHT - BOTTOM + 18
             parts.append(_tag("text", f"{tick:g}", x=x, y=y, text_anchor="middle"))
@@ -90,14 +90,8 @@ def _tag(name: str, text: str = "", **attributes: float | str) -> str:
     return f"<{name}{words}>{escape(text)}</{name}>" if text else f"<{name}{words}/>"
 
 
-def _choose_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers that span the range, about six of them.
-
-    >>> _choose_ticks(0, 13.7)
-    [0.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0]
-    >>> _choose_ticks(75, 130)
-    [70.0, 80.0, 90.0, 100.0, 110.0, 120.0, 130.0]
-    """
+def choose_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers that span the range, about six of them."""
     span = max(high - low, 1e-9)
     power = 10.0 ** math.floor(math.log10(span / TICKS))
     step = min(power * one for one in (1, 2, 2.5, 5, 10) if power * one * TICKS >= span)

@@ -276,6 +276,7 @@ class Columns:
                 self._resize(2 * row, self.share.shape[1])
         self.rows[name] = row
         self._ranks = None
+        self.fleet += 1
         return row
 
     def drop(self, name: str) -> bool:

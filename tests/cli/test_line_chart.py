@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from cli.line_chart import HEIGHT, WIDTH, draw_lines
+import pytest
+
+from cli.line_chart import HEIGHT, WIDTH, choose_ticks, draw_lines
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -37,3 +39,16 @@ def test_names_are_escaped() -> None:
 def test_nothing_to_draw_is_an_empty_chart() -> None:
     """No line, no error."""
     assert parse(draw_lines("t", "x", "y", {})).findall(f"{SVG}polyline") == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 13.7, [0, 2.5, 5, 7.5, 10, 12.5, 15]),
+        (75, 130, [70, 80, 90, 100, 110, 120, 130]),
+        (0, 0.04, [0, 0.01, 0.02, 0.03, 0.04]),
+    ],
+)
+def test_ticks_are_round_and_span_the_range(low: float, high: float, ticks: list[float]) -> None:
+    """About six, by 1, 2, 2.5 or 5 times a power of ten."""
+    assert choose_ticks(low, high) == ticks

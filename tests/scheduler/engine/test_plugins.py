@@ -173,6 +173,15 @@ def test_model_fit_keeps_a_rare_model() -> None:
     assert raw(state, "model_fit", request(2))[1] == 2 * rare
 
 
+def test_a_node_of_unknown_topology_may_come_later() -> None:
+    """It is under no pressure, and asking for it is no error."""
+    state = cluster(a=facts(pcie(2)))
+    assert raw(state, "model_fit", request(1)) == [0.0]
+    state.put("b", facts(None))
+    assert raw(state, "model_fit", request(1)) == [0.0, 0.0]
+    assert raw(state, "fragmentation", request(1), "b") == [0.0]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([0, 250, 500, 750, 1000]), min_size=1, max_size=4))
 def test_what_is_kept_by_row_is_what_is_worked_out_anew(used: list[int]) -> None:
