@@ -48,6 +48,7 @@ from deviceplugin.metrics import OK, REFUSED, Metrics
 from deviceplugin.resources.devices import Resource
 from deviceplugin.shared_allocation import SharedCircumstances, plan_shared
 from deviceplugin.stock import Stock
+from deviceplugin.traces import Traces
 from runtime.objects import Pod
 from topology.errors import SelectionError
 from topology.gpuset import EMPTY, GpuSet, gpuset
@@ -101,6 +102,7 @@ class Desk:
         metrics: Metrics,
         patience: Patience = _PATIENCE,
         clock: Callable[[], float] = time.monotonic,
+        traces: Traces | None = None,
     ) -> None:
         self._stock = stock
         self._resource = resource
@@ -111,6 +113,7 @@ class Desk:
         self._metrics = metrics
         self._patience = patience
         self._clock = clock
+        self._traces = traces or Traces()
         self._confirmed: dict[str, str] = {}
         self._confirmed_until = float("-inf")
 
@@ -142,6 +145,7 @@ class Desk:
         showed it with another pod that is still alive. Older knowledge is not used: it would
         fail a restart that kubelet has every right to.
         """
+        since = self._traces.now()
         with self._ledger.lock:
             stock = self._stock()
             resource = stock.resource(self._resource)
@@ -156,13 +160,16 @@ class Desk:
             except AllocationError as error:
                 self._metrics.allocations.labels(REFUSED).inc()
                 _log.error("allocate refused", problem=str(error))
+                self._traces.allocated(containers, since, str(error))
                 raise
             finally:
                 self._ledger.rest(self._patience.quiet)
             self._metrics.allocations.labels(OK).inc(len(answers))
+            self._traces.allocated(containers, since)
         return answers
 
     def _prefer(self, request: Request, deadline: float) -> Plan:
+        since = self._traces.now()
         pods = self._pods()
         certain = True
         try:
@@ -194,6 +201,7 @@ class Desk:
         self._confirmed = held
         self._confirmed_until = self._clock() + CONFIRMED_SECONDS
         self._metrics.choice_seconds.observe(self._clock() - begun)
+        self._traces.preferred(who.asking, found.uuids, str(found.outcome), since)
         return found
 
     def _wanted(self, who: Identified, resource: Resource, pods: Mapping[str, Pod]) -> Wanted:

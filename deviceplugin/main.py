@@ -46,14 +46,16 @@ from deviceplugin.readback import ReadBack
 from deviceplugin.settings import PluginSettings
 from deviceplugin.state import on_gpus
 from deviceplugin.stock import Stock
+from deviceplugin.traces import Traces
 from deviceplugin.xids import Response
 from runtime import logs
-from runtime.errors import AccessError, KubeError, SettingsError
+from runtime.errors import AccessError, KubeError, SettingsError, TracingError
 from runtime.kube import KubeClient, connect
 from runtime.lifecycle import Workers
 from runtime.objects import Pod
 from runtime.ops import OpsServer
 from runtime.reflector import Reflector
+from runtime.tracing import open_tracer
 from topology.errors import SelectionError
 
 PREVIOUS_SECONDS = 2.0
@@ -87,12 +89,19 @@ def run(
         choosers = Choosers(settings.policy)
         first = reader.load()
         check_platform(Path(settings.dev_root), Path(settings.sysfs_root))
-    except (AccessError, SelectionError, SettingsError, PlatformError) as error:
+        tracer = open_tracer("gputopo-device-plugin", os.environ)
+    except (AccessError, SelectionError, SettingsError, PlatformError, TracingError) as error:
         _log.error("cannot start", problem=str(error))
         return 1
     workers = Workers()
     plugin = Plugin(
-        settings, (reader, first), client=client, choosers=choosers, workers=workers, nvml=nvml
+        settings,
+        (reader, first),
+        client=client,
+        choosers=choosers,
+        workers=workers,
+        nvml=nvml,
+        traces=Traces(tracer),
     )
     if stop is None:
         workers.take_signals()
@@ -107,6 +116,7 @@ def run(
     workers.wait()
     workers.shut_down()
     plugin.close()
+    tracer.close()
     return workers.exit_code()
 
 
@@ -122,6 +132,7 @@ class Plugin:
         choosers: Choosers,
         workers: Workers,
         nvml: Nvml | None,
+        traces: Traces | None = None,
     ) -> None:
         reader, first = config
         self._settings = settings
@@ -171,6 +182,7 @@ class Plugin:
             on_stock=self._tell,
             on_config=self._take_config,
             on_allocated=self.read_back.wake,
+            traces=traces,
         )
         responses, hold_seconds = self._health_rules(first)
         self.guard = Guard(

@@ -23,6 +23,7 @@ from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
 from deviceplugin.settings import PluginSettings
 from deviceplugin.stock import Stock, Store
+from deviceplugin.traces import Traces
 from runtime.lifecycle import Workers
 from runtime.objects import Pod
 
@@ -52,6 +53,7 @@ class Offering:
         on_stock: Callable[[Stock], None],
         on_config: Callable[[Config], None],
         on_allocated: Callable[[], None],
+        traces: Traces | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -63,6 +65,7 @@ class Offering:
         self._on_stock = on_stock
         self._on_config = on_config
         self._on_allocated = on_allocated
+        self._traces = traces
         self._kubelet_socket = first.flags.kubelet_socket
         self._store = Store(first, look=self._look, on_change=self._tell, main=settings.resource)
         registry = settings.plugins_registry_dir
@@ -166,6 +169,7 @@ class Offering:
                 admission=settings.admission_seconds,
                 quiet=settings.read_back_quiet_seconds,
             ),
+            traces=self._traces,
         )
         return Endpoint(
             resource,

@@ -9,6 +9,7 @@ RuntimeFault(Exception)
 │   ├── UnreachableError    no answer: refused, reset, cut, silent for too long
 │   └── AccessError         no usable kubeconfig or service account
 ├── SettingsError           also ValueError: every wrong setting with its place
+├── TracingError            spans are to be sent, and what sends them is not installed
 ├── QuantityError           also ValueError: not a Kubernetes quantity
 └── WorkerEndedError        a thread or task that must run for ever has ended
 """
@@ -70,6 +71,10 @@ class SettingsError(RuntimeFault, ValueError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class TracingError(RuntimeFault):
+    """Spans are to be sent somewhere, and what sends them is not installed."""
 
 
 class QuantityError(RuntimeFault, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import socket
 import time
@@ -20,11 +21,12 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from runtime import lifecycle, logs
-from runtime.errors import AccessError
+from runtime.errors import AccessError, TracingError
 from runtime.kube_aio import AioKubeClient, connect_aio
 from runtime.objects import Node, Pod
 from runtime.ops import OpsServer
 from runtime.reflector import AioReflector, Sink
+from runtime.tracing import NO_TRACER, Tracer, open_tracer
 from scheduler.configuration import build_mix, build_profiles, build_workload
 from scheduler.dashboard import routes as dashboard
 from scheduler.dashboard.feed import Feed
@@ -162,6 +164,7 @@ def run(settings: ExtenderSettings) -> int:
             _listen(settings.host, settings.port) as listener,
             _listen_to_questions(settings.explain) as questions,
             _probes(ops, f"{settings.ops_host}:{settings.ops_port}"),
+            contextlib.closing(open_tracer("gputopo-extender", os.environ)) as tracer,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             return runner.run(
@@ -177,6 +180,7 @@ def run(settings: ExtenderSettings) -> int:
                         registry,
                         framework=framework,
                         later=asyncio.get_running_loop().call_soon,
+                        tracer=tracer,
                     ),
                     Questions(questions, token, settings.explain),
                 )
@@ -185,7 +189,14 @@ def run(settings: ExtenderSettings) -> int:
         for problem in error.problems:
             _log.error("cannot start", error=problem)
         return 1
-    except (ProfileError, TopologyError, OSError, AccessError, TokenFileError) as error:
+    except (
+        ProfileError,
+        TopologyError,
+        OSError,
+        AccessError,
+        TokenFileError,
+        TracingError,
+    ) as error:
         _log.error("cannot start", error=str(error))
         return 1
 
@@ -200,6 +211,7 @@ def build(
     pauses: tuple[float, ...] = PAUSES,
     framework: Framework | None = None,
     later: Later = when_asked,
+    tracer: Tracer = NO_TRACER,
 ) -> Extender:
     """Wire the collaborators, without starting anything. `pauses` are the binder's, in seconds.
 
@@ -242,6 +254,7 @@ def build(
         resource=settings.resource,
         later=later,
         report=load.report if load is not None else _no_load,
+        tracer=tracer,
     )
     binder = Binder(
         planner,
@@ -252,6 +265,7 @@ def build(
         timeout=settings.bind_timeout_seconds,
         metrics=metrics,
         recorder=explain.recorder,
+        traces=explain.traces,
         pauses=pauses,
         any_pod=settings.place_all_pods,
     )
@@ -263,6 +277,7 @@ def build(
         clock=time.monotonic,
         metrics=metrics,
         recorder=explain.recorder,
+        traces=explain.traces,
         any_pod=settings.place_all_pods,
     )
     return Extender(

@@ -71,6 +71,7 @@ class Recorder:
         later: Later = when_asked,
         report: Callable[[str], LoadReport | None] | None = None,
         listeners: tuple[Listener, ...] = (),
+        trace_of: Callable[[str], str] = lambda _: "",
     ) -> None:
         self.store = store
         self.clock = clock
@@ -78,6 +79,7 @@ class Recorder:
         self._later = later
         self._report = report
         self._listeners = listeners
+        self._trace_of = trace_of
         self._notes: deque[_Note] = deque()
         self._deferred: dict[str, str] = {}
         self._forecast: Forecast | None = None
@@ -138,7 +140,9 @@ class Recorder:
         text: str = "",
     ) -> None:
         before = self.store.get(request.uid)
-        self._tell(self.store.note(request, outcome, now, verdict=verdict, text=text), before)
+        trace = self._trace_of(request.uid)
+        record = self.store.note(request, outcome, now, verdict=verdict, text=text, trace=trace)
+        self._tell(record, before)
 
     def _tell(self, record: Record, before: Record | None) -> None:
         for listener in self._listeners:

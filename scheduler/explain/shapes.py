@@ -207,7 +207,8 @@ class PodAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
     `outcome` is planned (a node was answered, no bind yet), refused, deferred (to be tried again
     by the clock) or bound. `since` is when it was first asked about, `updated` when last, in
-    `attempts` tries. `reason` says why it waits, `waiting` what would help.
+    `attempts` tries. `reason` says why it waits, `waiting` what would help. `trace` is the W3C
+    traceparent of its first filter call, "" if no spans are sent.
     """
 
     namespace: str
@@ -222,6 +223,7 @@ class PodAnswer(msgspec.Struct, frozen=True, rename="camel"):
     decision: DecisionAnswer | None
     binding: BindingAnswer | None
     waiting: WaitingAnswer | None = None
+    trace: str = ""
 
 
 class PodLine(msgspec.Struct, frozen=True):

@@ -88,6 +88,7 @@ def show_pod(record: Record, top: int) -> PodAnswer:
         asks=show_demand(request),
         decision=None if verdict is None else show_decision(verdict, top, binding),
         binding=None if binding is None else _show_binding(binding),
+        trace=record.trace,
     )
 
 

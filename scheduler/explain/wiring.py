@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from runtime.tracing import NO_TRACER, Tracer
 from scheduler.engine.planner import Planner
 from scheduler.explain.desk import Desk
 from scheduler.explain.dry_run import DryRuns
@@ -21,6 +22,7 @@ from scheduler.explain.recorder import Later, Recorder
 from scheduler.explain.settings import ExplainSettings, is_loopback
 from scheduler.explain.stock import TraitBook
 from scheduler.explain.store import Store
+from scheduler.explain.traces import Traces
 from scheduler.explain.waits import Waits
 from scheduler.kube.inventory import Inventory
 from scheduler.load.report import LoadReport
@@ -33,6 +35,7 @@ class Explain(msgspec.Struct, frozen=True):
     store: Store
     desk: Desk
     traits: TraitBook
+    traces: Traces
     metrics: ExplainMetrics
     events: Events | None
 
@@ -46,6 +49,7 @@ def build_explain(
     resource: str,
     later: Later,
     report: Callable[[str], LoadReport | None],
+    tracer: Tracer = NO_TRACER,
 ) -> Explain:
     """Wire them, without starting anything. `report` says what a node's load is made of."""
     metrics = ExplainMetrics(registry)
@@ -61,7 +65,15 @@ def build_explain(
             metrics=metrics,
         )
         listeners.append(write_to(events))
-    recorder = Recorder(store, planner, later=later, report=report, listeners=tuple(listeners))
+    traces = Traces(tracer)
+    recorder = Recorder(
+        store,
+        planner,
+        later=later,
+        report=report,
+        listeners=tuple(listeners),
+        trace_of=traces.root,
+    )
     traits = TraitBook()
     cluster = planner.cluster
     desk = Desk(
@@ -78,7 +90,7 @@ def build_explain(
             clock=recorder.clock,
         ),
     )
-    return Explain(recorder, store, desk, traits, metrics, events)
+    return Explain(recorder, store, desk, traits, traces, metrics, events)
 
 
 def build_leader(settings: ExplainSettings, api: GetApi, port: int) -> Leader | None:

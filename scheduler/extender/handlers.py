@@ -24,6 +24,7 @@ from scheduler.engine.request import Demand, PodRequest
 from scheduler.engine.reservations import Stage
 from scheduler.errors import BindError, DemandError, NotReadyError, SchedulerError
 from scheduler.explain.recorder import Recorder, Ticket
+from scheduler.explain.traces import Traces
 from scheduler.extender.wire import (
     BadBodyError,
     BindResult,
@@ -118,12 +119,14 @@ class Handlers:
         clock: Callable[[], float],
         metrics: Metrics,
         recorder: Recorder,
+        traces: Traces | None = None,
         any_pod: bool = False,
     ) -> None:
         self._planner = planner
         self._inventory = inventory
         self._binder = binder
         self._recorder = recorder
+        self._traces = traces or Traces()
         self._resource = resource
         self._clock = clock
         self._metrics = metrics
@@ -183,6 +186,25 @@ class Handlers:
         return self._decide(request, args, candidates)
 
     def _decide(
+        self, request: PodRequest, args: ExtenderArgs, candidates: Candidates
+    ) -> tuple[str, bytes]:
+        span = self._traces.begin("filter", request.uid)
+        about: dict[str, str | int | float | bool] = {
+            "k8s.namespace.name": request.namespace,
+            "k8s.pod.name": request.name,
+            "k8s.pod.uid": request.uid,
+            "gputopo.gpus": request.demand.count,
+            "gputopo.nodes": len(candidates.names),
+        }
+        try:
+            outcome, answer = self._answer(request, args, candidates)
+        except Exception as error:
+            span.end(about, problem=str(error))
+            raise
+        span.end({**about, "gputopo.outcome": outcome})
+        return outcome, answer
+
+    def _answer(
         self, request: PodRequest, args: ExtenderArgs, candidates: Candidates
     ) -> tuple[str, bytes]:
         begun = time.perf_counter()

@@ -20,11 +20,13 @@ import structlog
 
 from runtime.errors import ApiError, ConflictError, KubeError, NotFoundError
 from runtime.objects import Pod
+from runtime.tracing import Span
 from scheduler.engine.planner import Grant, Planner
 from scheduler.engine.request import PodRequest
 from scheduler.engine.reservations import Claim, Stage
 from scheduler.errors import BindError, DemandError, SchedulerError
 from scheduler.explain.recorder import Recorder
+from scheduler.explain.traces import Traces
 from scheduler.kube.inventory import Inventory
 from scheduler.kube.pods import read_request
 from scheduler.metrics import Metrics
@@ -106,6 +108,7 @@ class Binder:
         timeout: float,
         metrics: Metrics,
         recorder: Recorder,
+        traces: Traces | None = None,
         pauses: tuple[float, ...] = PAUSES,
         any_pod: bool = False,
     ) -> None:
@@ -117,6 +120,7 @@ class Binder:
         self._timeout = timeout
         self._metrics = metrics
         self._recorder = recorder
+        self._traces = traces or Traces()
         self._pauses = pauses
         self._any_pod = any_pod
         self._requests: OrderedDict[str, PodRequest] = OrderedDict()
@@ -184,12 +188,29 @@ class Binder:
         request = self._requests.get(pod.uid) or await self._fetch(pod, node)
         if request is None:
             return "already_bound"
+        span = self._traces.begin("bind", pod.uid)
+        about: dict[str, str | int | float | bool] = {
+            "k8s.namespace.name": pod.namespace,
+            "k8s.pod.name": pod.name,
+            "k8s.pod.uid": pod.uid,
+            "k8s.node.name": node,
+        }
+        try:
+            outcome = await self._write(pod, request, node, span)
+        except BaseException as error:
+            span.end(about, problem=str(error) or type(error).__name__)
+            raise
+        span.end({**about, "gputopo.outcome": outcome})
+        return outcome
+
+    async def _write(self, pod: PodRef, request: PodRequest, node: str, span: Span) -> str:
+        """Reserve a set and write the Binding with it."""
         begun = self._clock()
         grant, how = self._fix(request, node)
         self._begun += 1
         self._reserved[pod.uid] = (pod, self._begun)
         try:
-            binding = self._binding(pod, grant)
+            binding = self._binding(pod, grant, span.traceparent)
         except TopologyError as error:
             self._give_up(pod)
             raise BindError(str(error)) from None
@@ -227,11 +248,13 @@ class Binder:
         self._metrics.plans[how].inc()
         return grant, how
 
-    def _binding(self, pod: PodRef, grant: Grant) -> _Binding:
+    def _binding(self, pod: PodRef, grant: Grant, trace: str) -> _Binding:
         annotations = {}
         if grant.containers:
             scores = {"bus_bandwidth_gbs": round(grant.bus_bandwidth_gbs, 3)}
-            annotations[ASSIGNMENT_KEY] = encode_assignment(Assignment(grant.containers, scores))
+            annotations[ASSIGNMENT_KEY] = encode_assignment(
+                Assignment(grant.containers, scores, trace)
+            )
         return _Binding(
             metadata=_Meta(pod.name, pod.namespace, pod.uid, annotations),
             target=_Target(grant.node),
