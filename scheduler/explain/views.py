@@ -38,6 +38,9 @@ SCALE: Final = 100.0
 DIGITS: Final = 6
 """Scores are written with so many decimals: what differs less is a tie."""
 
+RATED_DIGITS: Final = 4
+"""Likewise what strategies gave, which is kept in single precision."""
+
 REFUSED_SHOWN: Final = 20
 """Names that stand beside each reason."""
 
@@ -66,10 +69,10 @@ def show_strategies(record: Record, top: int) -> list[StrategyScores]:
         best = lead[np.argsort(-row[lead], kind="stable")[:top]]
         names = pick(verdict.table.names, scores.ids[best].tolist())
         hosts = tuple(
-            HostScore(name, _scaled(value))
+            HostScore(name, _rated(value))
             for name, value in zip(names, row[best].tolist(), strict=True)
         )
-        answer.append(StrategyScores(strategy.name, strategy.weight, hosts))
+        answer.append(StrategyScores(strategy.name, round(strategy.weight, DIGITS), hosts))
     return answer
 
 
@@ -125,7 +128,9 @@ def show_decision(verdict: Verdict, top: int, binding: Binding | None = None) ->
         could_preempt=verdict.could_preempt,
         unknown=verdict.unknown,
         refusals=tuple(_show_refusal(verdict, refused) for refused in verdict.refusals),
-        strategies=tuple(StrategyAnswer(one.name, one.weight) for one in verdict.strategies),
+        strategies=tuple(
+            StrategyAnswer(one.name, round(one.weight, DIGITS)) for one in verdict.strategies
+        ),
         nodes=_show_nodes(verdict, _lead(verdict, binding)[:top]),
         complete=verdict.complete,
         options=tuple(show_set(one) for one in verdict.options),
@@ -253,9 +258,9 @@ def _show_nodes(verdict: Verdict, places: Ids) -> tuple[NodeScore, ...]:
             strategies=tuple(
                 StrategyScore(
                     strategy=strategy.name,
-                    raw=round(float(scores.raw[row, place]), DIGITS),
-                    normalised=_scaled(float(scores.normalised[row, place])),
-                    weighted=_scaled(float(scores.normalised[row, place]) * strategy.weight),
+                    raw=round(float(scores.raw[row, place]), RATED_DIGITS) + 0.0,
+                    normalised=_rated(float(scores.normalised[row, place])),
+                    weighted=_rated(float(scores.normalised[row, place]) * strategy.weight),
                 )
                 for row, strategy in enumerate(verdict.strategies)
             ),
@@ -284,6 +289,10 @@ def _show_binding(binding: Binding) -> BindingAnswer:
         bus_bandwidth_gbs=round(binding.bus_bandwidth_gbs, 3),
         duration=binding.seconds,
     )
+
+
+def _rated(normalised: float) -> float:
+    return round(normalised * SCALE, RATED_DIGITS)
 
 
 def _scaled(score: float) -> float:

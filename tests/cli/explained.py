@@ -50,7 +50,7 @@ class Explained(NamedTuple):
 
 @contextmanager
 def explained(folder: Path, *options: str) -> Iterator[Explained]:
-    """Run an extender; `here` has four GPUs of `fast`, and `waits` wants all eight."""
+    """Run an extender; `train` has four GPUs of `fast`, and `big` wants all eight."""
     api = ApiServer()
     api.start()
     kubeconfig = api.write_kubeconfig(folder / "kubeconfig")
@@ -67,9 +67,9 @@ def explained(folder: Path, *options: str) -> Iterator[Explained]:
     )
     try:
         wait_until(lambda: _answers(f"http://127.0.0.1:{ops}/readyz"), 30, "extender ready")
-        assert found.place(pod_object("here", 4)) == "fast"
+        assert found.place(pod_object("train", 4)) == "fast"
         wait_until(lambda: found.ask("/v1/nodes/fast")["summary"]["free"] == 4, 10, "pod seen")
-        assert found.place(pod_object("waits", 8)) is None
+        assert found.place(pod_object("big", 8)) is None
         yield found
     finally:
         process.terminate()

@@ -38,23 +38,26 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 def test_json_is_what_the_api_says(served: Explained, capsys: pytest.CaptureFixture[str]) -> None:
     """One value on standard output, field by field."""
     server = ("--server", served.url)
-    pod = told(capsys, "explain", "default/here", *server)
-    assert pod == served.ask("/v1/pods/default/here?top=10")
+    pod = told(capsys, "explain", "default/train", *server)
+    assert pod == served.ask("/v1/pods/default/train?top=10")
     assert told(capsys, "nodes", *server) == served.ask("/v1/nodes")
     assert told(capsys, "nodes", "fast", *server) == served.ask("/v1/nodes/fast")
     assert told(capsys, "cluster", *server) == served.ask("/v1/cluster")
     (waits,) = told(capsys, "pending", *server)
-    assert waits["name"] == "waits"
+    assert waits["name"] == "big"
 
 
 SHOWN = [
-    (("explain", "default/here"), ["default/here: bound, 1 try", "bound to fast", "fragmentation"]),
-    (("explain", "here"), ["default/here: bound"]),
-    (("explain", "default/waits"), ["what would help: GPU", "default/here (promised)"]),
+    (
+        ("explain", "default/train"),
+        ["default/train: bound, 1 try", "bound to fast", "fragmentation"],
+    ),
+    (("explain", "train"), ["default/train: bound"]),
+    (("explain", "default/big"), ["what would help: GPU", "default/train (promised)"]),
     (("nodes",), ["fast", "near", "slow"]),
-    (("nodes", "fast"), ["default/here (promised)", "best sets to be had"]),
+    (("nodes", "fast"), ["default/train (promised)", "best sets to be had"]),
     (("cluster",), ["3 nodes, 16 GPUs: 16 healthy, 12 free (75 % unallocated)", "1 pods bound"]),
-    (("pending",), ["default/waits", "must become free"]),
+    (("pending",), ["default/big", "must become free"]),
 ]
 
 
