@@ -30,6 +30,8 @@ from runtime.tracing import NO_TRACER, Tracer, open_tracer
 from scheduler.configuration import build_mix, build_profiles, build_workload
 from scheduler.dashboard import routes as dashboard
 from scheduler.dashboard.feed import Feed
+from scheduler.dashboard.pages import Sources
+from scheduler.dashboard.waiting import WaitingPods
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.framework import Framework
 from scheduler.engine.planner import Planner
@@ -88,6 +90,7 @@ class Extender(msgspec.Struct, frozen=True):
     handlers: Handlers
     metrics: Metrics
     explain: Explain
+    waiting: WaitingPods
     load: LoadFeed | None = None
     learns_sizes: bool = False
 
@@ -112,8 +115,8 @@ class Extender(msgspec.Struct, frozen=True):
     def pods(self) -> Sink[Pod]:
         """Who is told of pods."""
         if self.load is None:
-            return self.inventory.pods
-        return Fanout(self.inventory.pods, self.load.pods)
+            return Fanout(self.inventory.pods, self.waiting)
+        return Fanout(self.inventory.pods, self.waiting, self.load.pods)
 
 
 class Questions(msgspec.Struct, frozen=True):
@@ -288,6 +291,7 @@ def build(
         handlers=handlers,
         metrics=metrics,
         explain=explain,
+        waiting=WaitingPods(settings.resource),
         load=load,
         learns_sizes=not settings.mix and not settings.workload,
     )
@@ -406,9 +410,10 @@ async def _explain(extender: Extender, client: AioKubeClient, questions: Questio
     try:
         async with asyncio.TaskGroup() as group:
             if questions.settings.dashboard:
-                feed = Feed(explain.desk, explain.store)
+                feed = Feed(explain.desk, explain.store, extender.waiting)
                 lifecycle.start(group, "dashboard", feed.run())
-                api = dashboard.build(explain.desk, feed, api, questions.token)
+                sources = Sources(explain.desk, explain.store, extender.waiting, feed)
+                api = dashboard.build(sources, api, questions.token)
             lifecycle.start(group, "questions", _serve_verbs(_server(api), listener))
     finally:
         if leader is not None:

@@ -26,11 +26,15 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line of a chart: points of (seconds, value), a value of None breaks it."""
+    """A line of a chart: points of (seconds, value), a value of None breaks it.
+
+    With `dots` each point stands for itself.
+    """
 
     name: str
     colour: str
     points: tuple[tuple[float, float | None], ...]
+    dots: bool = False
 
 
 def columns_of(count: int) -> int:
@@ -129,15 +133,18 @@ def draw_lines(lines: Sequence[Line], label: str, *, unit: str, least: float = 1
         element(
             "path",
             title(f"{line.name} ({unit})"),
-            class_=f"line {line.colour}",
-            d=_trace([(x(at), None if value is None else y(value)) for at, value in line.points]),
+            class_=f"{'dots' if line.dots else 'line'} {line.colour}",
+            d=_trace(
+                [(x(at), None if value is None else y(value)) for at, value in line.points],
+                dots=line.dots,
+            ),
         )
         for line in lines
     ]
     return image(_WIDTH, _HEIGHT, label, *drawn, class_="chart")
 
 
-def _trace(points: Sequence[tuple[float, float | None]]) -> str:
+def _trace(points: Sequence[tuple[float, float | None]], *, dots: bool) -> str:
     """Write a path; one that is a single point still leaves a dot."""
     written: list[str] = []
     broken = True
@@ -146,7 +153,7 @@ def _trace(points: Sequence[tuple[float, float | None]]) -> str:
             broken = True
         elif broken:
             written.append(f"M{number(x)} {number(y)}h.1")
-            broken = False
+            broken = dots
         else:
             written.append(f"L{number(x)} {number(y)}")
     return "".join(written)

@@ -13,7 +13,10 @@ import msgspec
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """Sizes in pixels. `along` and `across` are a box's; the `pad` are a NUMA node's frame's."""
+    """Sizes in pixels. `along` and `across` are a box's; the `pad` are a NUMA node's frame's.
+
+    `outside` is the room for NICs beyond the first and the second row.
+    """
 
     standing: bool
     along: float
@@ -24,7 +27,7 @@ class Metrics(msgspec.Struct, frozen=True):
     pad_outer: float
     pad_inner: float
     panel_gap: float
-    outside: float
+    outside: tuple[float, float]
     margin: float
 
 
@@ -38,7 +41,7 @@ LYING = Metrics(
     pad_outer=26,
     pad_inner=12,
     panel_gap=26,
-    outside=64,
+    outside=(64, 64),
     margin=4,
 )
 STANDING = Metrics(
@@ -51,7 +54,7 @@ STANDING = Metrics(
     pad_outer=16,
     pad_inner=8,
     panel_gap=16,
-    outside=0,
+    outside=(0, 0),
     margin=2,
 )
 
@@ -124,8 +127,8 @@ def lay_out(numa: Sequence[int | None], channel: float, metrics: Metrics = LYING
     longest = max(spans, default=0.0)
     frame = metrics.pad_outer + metrics.across + metrics.pad_inner
     starts = [
-        metrics.margin + metrics.outside,
-        metrics.margin + metrics.outside + frame + channel,
+        metrics.margin + metrics.outside[0],
+        metrics.margin + metrics.outside[0] + frame + channel,
     ]
     boxes: dict[int, Box] = {}
     row_of: dict[int, int] = {}
@@ -141,8 +144,9 @@ def lay_out(numa: Sequence[int | None], channel: float, metrics: Metrics = LYING
                 boxes[position] = Box(at, across, metrics.along, metrics.across)
                 row_of[position] = row
             along += length + metrics.panel_gap
-    edge = metrics.margin + metrics.outside + frame
-    depth = edge + channel + (frame + metrics.outside if len(rows) > 1 else 0) + metrics.margin
+    edge = metrics.margin + metrics.outside[0] + frame
+    second = frame + metrics.outside[1] if len(rows) > 1 else 0
+    depth = edge + channel + second + metrics.margin
     return Layout(
         metrics=metrics,
         boxes=boxes,

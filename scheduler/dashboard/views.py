@@ -145,7 +145,7 @@ def show_bandwidth(history: History, window: str) -> Markup:
             Line(f"best of {size}", f"l{place}", history.points(f"best {size}", window))
             for place, size in enumerate(SIZES)
         ),
-        Line("given", "l3", history.points("placed", window)),
+        Line("given", "l3", history.points("placed", window), dots=True),
     )
     return draw_lines(lines, _said("Bus bandwidth over time", lines, "GB/s"), unit="GB/s", least=10)
 
@@ -203,7 +203,9 @@ def count_of(count: int, noun: str) -> str:
 
 
 def ago(text: str, now: float) -> str:
-    """Say how long ago a time of the API was."""
+    """Say how long ago a time of the API was; "" if it is not known."""
+    if not text:
+        return ""
     seconds = max(0.0, now - datetime.fromisoformat(text).timestamp())
     if seconds < 60:
         return f"{seconds:.0f} s ago"

@@ -21,6 +21,7 @@ _TOOLS: Final = {
     "runc": "runc",
     "prometheus": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
+    "chromium": "chromium",
 }
 """What has to be on the PATH, and Debian's package that brings it."""
 

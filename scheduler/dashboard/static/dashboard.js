@@ -175,3 +175,90 @@ if (heat !== null) {
   });
   read();
 }
+
+/* ---- other weights ---- */
+
+const whatIf = document.getElementById("what-if");
+if (whatIf !== null) {
+  const form = document.getElementById("weights");
+  const told = document.getElementById("what-if-said");
+  const table = document.getElementById("what-if-table");
+  const before = [...document.querySelectorAll("#scores .bar-node a")].map((one) => one.textContent);
+  let waiting = null;
+  let asked = 0;
+
+  const weights = () =>
+    Object.fromEntries([...form.elements].filter((one) => one.name !== "").map((one) => [one.name, Number(one.value)]));
+  const write = () => {
+    for (const input of form.querySelectorAll("input")) {
+      input.previousElementSibling.textContent = input.value;
+    }
+  };
+  const decide = async () => {
+    const mine = ++asked;
+    const chosen = weights();
+    if (Object.values(chosen).every((one) => one === 0)) {
+      told.textContent = "At least one weight must be above 0.";
+      return;
+    }
+    told.textContent = "Deciding…";
+    try {
+      const answer = await fetch(`${root}v1/dry-run?top=10`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ pods: [{ pod: whatIf.dataset.pod }], changes: { weights: chosen } }),
+      });
+      const found = await answer.json();
+      if (mine !== asked) return;
+      if (answer.ok) tell(found.pods[0]);
+      else told.textContent = `It could not be decided: ${found.error}`;
+    } catch (error) {
+      if (mine === asked) told.textContent = `It could not be decided: ${error.message}`;
+    }
+  };
+  const tell = (pod) => {
+    if (pod.node === null) {
+      told.textContent = `No node would do now: ${pod.reason}`;
+    } else {
+      const gpus = pod.set.gpus.map((gpu) => gpu.position).join(", ");
+      const fast = pod.set.busBandwidthGbs > 0 ? ` at ${pod.set.busBandwidthGbs.toFixed(0)} GB/s` : "";
+      told.textContent = `It would go to ${pod.node}${gpus === "" ? "" : `, GPU ${gpus}`}${fast}.`;
+    }
+    table.hidden = pod.scores.length === 0;
+    table.tBodies[0].replaceChildren(
+      ...pod.scores.map((score, place) => {
+        const row = document.createElement("tr");
+        const was = before.indexOf(score.Host);
+        const moved = was < 0 ? "not among the best" : was === place ? "the same" : `${was + 1}`;
+        const kind = was >= 0 && was > place ? "moved-up" : was >= 0 && was < place ? "moved-down" : "";
+        const arrow = { "moved-up": " ▲", "moved-down": " ▼" }[kind] ?? "";
+        for (const [text, style] of [[place + 1, "num"], [score.Host, ""], [score.Score.toFixed(1), "num"], [moved + arrow, kind]]) {
+          const cell = document.createElement("td");
+          cell.textContent = text;
+          cell.className = style;
+          row.append(cell);
+        }
+        return row;
+      }),
+    );
+  };
+
+  form.addEventListener("input", () => {
+    write();
+    clearTimeout(waiting);
+    waiting = setTimeout(decide, 300);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(waiting);
+    decide();
+  });
+  form.addEventListener("reset", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      write();
+      decide();
+    }, 0);
+  });
+  whatIf.hidden = false;
+}

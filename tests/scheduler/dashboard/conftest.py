@@ -12,8 +12,21 @@ import pytest
 
 from scheduler.dashboard import routes
 from scheduler.dashboard.feed import Feed
+from scheduler.dashboard.pages import Sources
 from scheduler.explain import app
 from tests.scheduler.conftest import Town
+
+
+def make_feed(town: Town, **given: float) -> Feed:
+    """Make a feed of a town."""
+    extender = town.extender
+    return Feed(extender.desk, extender.store, extender.waiting, **given)
+
+
+def sources_of(town: Town, feed: Feed) -> Sources:
+    """Return what a town's pages show."""
+    extender = town.extender
+    return Sources(extender.desk, extender.store, extender.waiting, feed)
 
 
 class Visitor:
@@ -22,8 +35,8 @@ class Visitor:
     def __init__(self, town: Town) -> None:
         self.town = town
         extender = town.extender
-        self.feed = Feed(extender.desk, extender.store)
-        self.app = routes.build(extender.desk, self.feed, app.build(extender.desk))
+        self.feed = make_feed(town)
+        self.app = routes.build(sources_of(town, self.feed), app.build(extender.desk))
         self.http = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(self.app), base_url="http://localhost"
         )

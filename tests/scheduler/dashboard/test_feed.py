@@ -9,13 +9,13 @@ import pytest
 from scheduler.dashboard.errors import CrowdedError
 from scheduler.dashboard.feed import WATCHERS, Feed
 from tests.scheduler.conftest import Town
+from tests.scheduler.dashboard.conftest import make_feed
 from tests.scheduler.nodes import mesh, switched
 
 
 def make(town: Town, *, alive: float = 15.0) -> Feed:
     """Make a feed of the town that looks as often as it may."""
-    desk, store = town.extender.desk, town.extender.store
-    return Feed(desk, store, watched_seconds=0.01, alive_seconds=alive)
+    return make_feed(town, watched_seconds=0.01, alive_seconds=alive)
 
 
 async def test_who_watches_is_told_of_changes_alone(town: Town) -> None:

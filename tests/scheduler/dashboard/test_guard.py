@@ -9,12 +9,11 @@ import httpx2
 import pytest
 
 from scheduler.dashboard import routes
-from scheduler.dashboard.feed import Feed
 from scheduler.dashboard.guard import COOKIE, session_of
 from scheduler.explain import app
 from scheduler.explain.tokens import TokenFile
 from tests.scheduler.conftest import Town
-from tests.scheduler.dashboard.conftest import Visitor
+from tests.scheduler.dashboard.conftest import Visitor, make_feed, sources_of
 
 
 @pytest.fixture
@@ -23,8 +22,7 @@ async def closed(town: Town, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient
     (tmp_path / "token").write_text("secret\n")
     token = TokenFile(tmp_path / "token")
     desk = town.extender.desk
-    feed = Feed(desk, town.extender.store)
-    served = routes.build(desk, feed, app.build(desk, token), token)
+    served = routes.build(sources_of(town, make_feed(town)), app.build(desk, token), token)
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(served), base_url="http://dashboard.example"
     ) as client:

@@ -128,6 +128,14 @@ def test_sets_get_colours_before_single_gpus() -> None:
     assert max(colours.values()) == 7
 
 
+def test_gpus_on_one_pcie_switch_are_joined() -> None:
+    """Over more than one pair too, and by row."""
+    links = {(0, 1): "PIX", (1, 2): "PIX", (0, 2): "PIX", (2, 3): "NODE"}
+    drawn = draw_machine(node([gpu(n) for n in range(4)], links))
+    for picture in (drawn.lying, drawn.standing):
+        assert "GPU 0, GPU 1, GPU 2: PIX" in picture
+
+
 def test_nics_are_drawn_where_there_is_room() -> None:
     """Beside the GPUs that they are near to; on a phone the table has them."""
     drawn = draw_machine(node([gpu(0), gpu(1)], {(0, 1): "PIX"}, nics=3))

@@ -78,12 +78,14 @@ async def test_a_large_cluster_is_a_heat_map_of_a_few_elements(
     visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One path for each colour, and the names for the script."""
-    monkeypatch.setattr("scheduler.dashboard.routes.TILES", 1)
+    monkeypatch.setattr("scheduler.dashboard.pages.TILES", 1)
     await visit.town.node("a", switched(8))
     await visit.town.node("b", mesh(4), NodeState(1, allocations={"x": ("GPU-0",)}))
     await visit.town.node("c", None)
     page = await visit.see("/")
-    assert re.findall(r'<path class="([^"]*)" d="M', page) == ["step3", "step4", "unknown"]
+    heat = re.search(r'<svg[^>]*class="heat".*?</svg>', page)
+    assert heat is not None
+    assert re.findall(r'<path class="([^"]*)" d="M', heat[0]) == ["step3", "step4", "unknown"]
     data = re.search(r'<script type="application/json" id="heat-data">(.*?)</script>', page)
     assert data is not None
     assert json.loads(data[1]) == {
@@ -116,7 +118,7 @@ async def test_a_decision_shows_scores_sets_and_refusals(busy: Visitor) -> None:
 
 async def test_lists_are_cut_into_pages(visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a way to the next and back, that keeps what was searched for."""
-    monkeypatch.setattr("scheduler.dashboard.routes.PAGE", 2)
+    monkeypatch.setattr("scheduler.dashboard.pages.PAGE", 2)
     for name in ("a1", "a2", "a3", "b"):
         await visit.town.node(name, bridged(4))
     page = await visit.see("/nodes?q=a")
@@ -147,7 +149,7 @@ async def test_names_in_the_heat_maps_data_cannot_end_it(
     visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The data for the script stays data."""
-    monkeypatch.setattr("scheduler.dashboard.routes.TILES", 0)
+    monkeypatch.setattr("scheduler.dashboard.pages.TILES", 0)
     await visit.town.node("a", mesh(4))
     lines = await visit.town.extender.desk.nodes()
 
@@ -164,7 +166,7 @@ async def test_names_in_the_heat_maps_data_cannot_end_it(
 MISTAKES = [
     ("/nodes/none", 404, "node none: is not in the inventory"),
     ("/pods/default/none", 404, "no decision about it is known"),
-    ("/pods?show=lost", 400, "is none of pending, bound, all"),
+    ("/pods?show=lost", 400, "is none of waiting, bound, all"),
     ("/?by=smell", 400, "is none of free, loss, wasted, load, ill"),
     ("/?over=aeon", 400, "is none of hour, day"),
     ("/nodes?page=0", 400, "is not the number of a page"),
