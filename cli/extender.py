@@ -21,6 +21,10 @@ def extender(
     ops_port: int | None = typer.Option(None, help="The port of metrics and health."),
     explain_host: str | None = typer.Option(None, help="Where decisions are told."),
     explain_port: int | None = typer.Option(None, help="The port of that; -1 for none."),
+    explain_token_file: Path | None = typer.Option(None, help="The token that it wants."),
+    explain_lease: str | None = typer.Option(
+        None, metavar="NAMESPACE/NAME", help="kube-scheduler's Lease: who holds it is asked."
+    ),
     log_level: str | None = typer.Option(None, help="debug, info, warning or error."),
 ) -> int:
     """Answer kube-scheduler's filter and bind with GPU sets.
@@ -40,6 +44,8 @@ def extender(
         "ops_port": ops_port,
         "explain__host": explain_host,
         "explain__port": explain_port,
+        "explain__token_file": explain_token_file,
+        "explain__lease": explain_lease,
         "log_level": log_level,
     }
     with one_line_errors():
