@@ -47,7 +47,7 @@ _SYSCTLS: Final = {"vm/overcommit_memory": 1, "kernel/panic": 10, "kernel/panic_
 def run(command: Sequence[str]) -> int:
     """Run a command inside; return its exit code. Raises MissingError unless root on Linux."""
     check()
-    with _folder(KUBELET), _folder(NETWORKS), _cgroups():
+    with _cgroups():
         return subprocess.run(
             [
                 *("unshare", "--net", "--mount", "--pid", "--cgroup", "--uts", "--ipc"),
@@ -76,6 +76,13 @@ def _live_inside(command: Sequence[str]) -> int:
     _mount_cgroups()
     # kubelet links its containers' logs here, wherever the logs themselves are told to lie.
     _do("mount", "-t", "tmpfs", "tmpfs", "/var/log")
+    # Folders that the host may lack. Made there, they would have to be deleted there, and that
+    # takes away what is mounted on them in every other sandbox.
+    upper, work = (Path(tempfile.mkdtemp(dir="/var/log")) for _ in range(2))
+    layers = f"lowerdir=/var/lib,upperdir={upper},workdir={work}"
+    _do("mount", "-t", "overlay", "-o", layers, "overlay", "/var/lib")
+    for folder in (KUBELET, NETWORKS):
+        folder.mkdir(exist_ok=True)
     guards = Path(tempfile.mkdtemp(dir="/var/log"))
     for name, value in _SYSCTLS.items():
         guard = guards / name.replace("/", ".")
@@ -87,18 +94,6 @@ def _live_inside(command: Sequence[str]) -> int:
         pid, status = os.wait()
         if pid == child.pid:
             return os.waitstatus_to_exitcode(status)
-
-
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[None]:
-    """See that a folder is there to be bound over, and leave no trace of it."""
-    made = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if made:
-            path.rmdir()
 
 
 @contextlib.contextmanager
