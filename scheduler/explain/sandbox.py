@@ -19,7 +19,8 @@ from scheduler.engine.request import PodRequest
 from scheduler.errors import DemandError, ProfileError
 from scheduler.explain.errors import NotThereError
 from scheduler.explain.question import Changes, Cordon
-from scheduler.kube.inventory import BoundPod, Inventory
+from scheduler.kube.inventory import Inventory
+from scheduler.kube.records import BoundPod
 from topology.gpuset import GpuSet
 
 WHAT_IF: Final = "what-if"

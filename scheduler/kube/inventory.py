@@ -1,15 +1,12 @@
 """Nodes and pods as the watches tell them -> rows of the cluster's state.
 
-A GPU is free when it is healthy, nobody really has it, and it is promised to nobody: real
-allocations come from the node's state annotation and stay in force until the plugin publishes
-without them (kubelet frees late); promises are the annotations of pods that are bound to the node,
-not finished, and not yet among the real allocations, and this process' own claims.
+What follows for one node is `scheduler.kube.records.judge`'s to say.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,19 +14,18 @@ from runtime.errors import QuantityError
 from runtime.objects import Node, Pod
 from runtime.quantity import parse_count
 from scheduler.engine.cluster import ClusterState
-from scheduler.engine.columns import NO_PRIORITY, Hardware, NodeFacts, Room, hardware_of
+from scheduler.engine.columns import NodeFacts, Room, hardware_of
 from scheduler.engine.request import NOTHING, Amounts
 from scheduler.errors import DemandError
 from scheduler.kube.account import Account, PodSight
 from scheduler.kube.amounts import amounts_of, capacity_of
 from scheduler.kube.pods import read_request, wants_gpus
+from scheduler.kube.records import BoundPod, NodeRecord, judge
 from topology.errors import WireError
-from topology.gpuset import GpuSet
 from topology.wire import (
     ASSIGNMENT_KEY,
     STATE_KEY,
     TOPOLOGY_KEY,
-    NodeState,
     decode_assignment,
     decode_state,
     decode_topology,
@@ -44,57 +40,6 @@ LEARNED_SECONDS = 30.0
 """How long a node that only a request body showed is kept without the watch confirming it."""
 
 
-class BoundPod(msgspec.Struct, frozen=True):
-    """A pod with GPUs that is bound and not finished. `uuids` is None if its set is not known.
-
-    `count` is how many GPUs it requests, 0 if that does not read.
-    """
-
-    uid: str
-    key: str
-    node: str
-    count: int
-    uuids: frozenset[str] | None
-    priority: int = 0
-
-
-class _NodeRecord:
-    """What is known of a node; `present` is false while only its pods are."""
-
-    __slots__ = (
-        "allocatable",
-        "capacity",
-        "hardware",
-        "learned",
-        "pods",
-        "present",
-        "raw_allocatable",
-        "raw_room",
-        "raw_state",
-        "raw_topology",
-        "state",
-        "used",
-        "users",
-        "uuids",
-    )
-
-    def __init__(self) -> None:
-        self.present = False
-        self.learned: float | None = None
-        self.raw_allocatable: str | None = None
-        self.raw_topology: str | None = None
-        self.raw_state: str | None = None
-        self.hardware: Hardware | None = None
-        self.uuids: tuple[str, ...] = ()
-        self.state: NodeState | None = None
-        self.allocatable = 0
-        self.pods: dict[str, BoundPod] = {}
-        self.raw_room: tuple[str | None, ...] = ()
-        self.capacity = NOTHING
-        self.users: dict[str, Amounts] = {}
-        self.used = NOTHING
-
-
 class Inventory:
     """Keeps the cluster's state in step with nodes and pods. One event costs microseconds.
 
@@ -105,7 +50,7 @@ class Inventory:
         self._cluster = cluster
         self._resource = resource
         self._report = report
-        self._records: dict[str, _NodeRecord] = {}
+        self._records: dict[str, NodeRecord] = {}
         self._bound: dict[str, BoundPod] = {}
         self._homes: dict[str, str] = {}
         self._behind: set[str] = set()
@@ -206,7 +151,7 @@ class Inventory:
         meta = node.metadata
         record = self._records.get(meta.name)
         if record is None:
-            record = self._records[meta.name] = _NodeRecord()
+            record = self._records[meta.name] = NodeRecord()
         record.learned = None
         allocatable = node.status.allocatable or {}
         raw_allocatable = allocatable.get(self._resource)
@@ -246,7 +191,7 @@ class Inventory:
         self._cluster.drop(name)
         del self._records[name]
         if record.pods or record.users:
-            self._records[name] = left = _NodeRecord()
+            self._records[name] = left = NodeRecord()
             left.pods, left.users, left.used = record.pods, record.users, record.used
 
     def take_pods(self, pods: tuple[Pod, ...]) -> None:
@@ -278,7 +223,7 @@ class Inventory:
             if known is not None:
                 self._unbind(uid)
             self._bound[uid] = bound
-            record = self._records.setdefault(bound.node, _NodeRecord())
+            record = self._records.setdefault(bound.node, NodeRecord())
             record.pods[uid] = bound
             self._write(bound.node, record)
         # From here on the pod's own annotation speaks for its GPUs.
@@ -305,7 +250,7 @@ class Inventory:
         """Count what a pod takes of its node. Its requests may change while it runs."""
         record = self._records.get(node)
         if record is None:
-            record = self._records[node] = _NodeRecord()
+            record = self._records[node] = NodeRecord()
         before = record.users.get(uid, NOTHING)
         if before == amounts:
             return
@@ -325,15 +270,15 @@ class Inventory:
         else:
             self._forget_empty(node, record)
 
-    def _forget_empty(self, node: str, record: _NodeRecord) -> None:
+    def _forget_empty(self, node: str, record: NodeRecord) -> None:
         if not record.pods and not record.users:
             del self._records[node]
 
-    def _write_room(self, name: str, record: _NodeRecord) -> None:
+    def _write_room(self, name: str, record: NodeRecord) -> None:
         if record.present:
             self._cluster.put_room(name, Room(record.capacity, record.used))
 
-    def _write(self, name: str, record: _NodeRecord) -> None:
+    def _write(self, name: str, record: NodeRecord) -> None:
         if record.present:
             self._cluster.put(name, judge(record))
 
@@ -346,7 +291,7 @@ class Inventory:
             self._report("node", name, f"allocatable: {error}")
             return 0
 
-    def _read_topology(self, name: str, record: _NodeRecord) -> None:
+    def _read_topology(self, name: str, record: NodeRecord) -> None:
         record.hardware, record.uuids = None, ()
         if record.raw_topology is None:
             return
@@ -358,7 +303,7 @@ class Inventory:
         record.hardware = hardware_of(topology)
         record.uuids = tuple(gpu.uuid for gpu in topology.gpus)
 
-    def _read_state(self, name: str, record: _NodeRecord) -> None:
+    def _read_state(self, name: str, record: NodeRecord) -> None:
         record.state = None
         if record.raw_state is None:
             return
@@ -393,70 +338,6 @@ class Inventory:
             uuids=uuids,
             priority=pod.spec.priority or 0,
         )
-
-
-def judge(record: _NodeRecord) -> NodeFacts:
-    """Return what follows from a node's annotations and bound pods: the rule of this module."""
-    lowest = min((pod.priority for pod in record.pods.values()), default=NO_PRIORITY)
-    no_plugin = record.allocatable <= 0
-    if record.hardware is None:
-        # Without a topology there are no sets to keep apart: kube-scheduler's counting has to do.
-        return NodeFacts(held_back=no_plugin, lowest_priority=lowest)
-    # A state that does not read may tell of broken GPUs and of sets that came out differently.
-    unreadable = record.raw_state is not None and record.state is None
-    state = record.state or NodeState(generation=0)
-    if record.uuids and state.withheld.keys() >= set(record.uuids):
-        # Shared, or cut and offered as if whole: what is counted is not GPUs.
-        return NodeFacts(held_back=no_plugin, lowest_priority=lowest)
-    where = {uuid: 1 << position for position, uuid in enumerate(record.uuids)}
-    unhealthy = _mask(where, state.unhealthy) | _mask(where, state.withheld)
-    real = {holder: _mask(where, uuids) for holder, uuids in state.allocations.items()}
-    occupied = 0
-    for mask in real.values():
-        occupied |= mask
-    unknown = False
-    for pod in record.pods.values():
-        if _realised(pod, state):
-            continue
-        promised = _mask(where, pod.uuids or ())
-        taken = any(
-            mask & promised for holder, mask in real.items() if holder not in {pod.uid, pod.key}
-        )
-        # Which GPUs it will get is also unknown when somebody else really has its own.
-        unknown |= taken or pod.uuids is None or promised.bit_count() != len(pod.uuids)
-        occupied |= promised
-    return NodeFacts(
-        hardware=record.hardware,
-        uuids=record.uuids,
-        healthy=GpuSet(((1 << len(record.uuids)) - 1) & ~unhealthy),
-        occupied=GpuSet(occupied),
-        held_back=no_plugin or unknown or unreadable,
-        lowest_priority=lowest,
-    )
-
-
-def _realised(pod: BoundPod, state: NodeState) -> bool:
-    """Return whether the node's real allocations speak for this pod, in full.
-
-    A pod is read back container by container, so fewer GPUs than requested are only a part. An
-    entry under ``namespace/name`` may be a predecessor's of that name: it only speaks for a pod
-    whose own set it is.
-    """
-    real = state.allocations.get(pod.uid)
-    if real is not None:
-        return len(real) >= max(pod.count, 1)
-    named = state.allocations.get(pod.key)
-    if named is None or len(named) < max(pod.count, 1):
-        return False
-    return pod.uuids is None or pod.uuids == frozenset(named)
-
-
-def _mask(where: dict[str, int], uuids: Iterable[str]) -> int:
-    """Return the set of those uuids that the node has, as bits."""
-    mask = 0
-    for uuid in uuids:
-        mask |= where.get(uuid, 0)
-    return mask
 
 
 class _NodeSink:

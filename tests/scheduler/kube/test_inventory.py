@@ -10,8 +10,10 @@ import pytest
 
 from runtime.objects import Node, Pod
 from scheduler.engine.cluster import ClusterState
+from scheduler.engine.columns import hardware_of
 from scheduler.engine.reservations import Stage
-from scheduler.kube.inventory import LEARNED_SECONDS, Inventory, _NodeRecord, hardware_of, judge
+from scheduler.kube.inventory import LEARNED_SECONDS, Inventory
+from scheduler.kube.records import NodeRecord, judge
 from tests.scheduler.nodes import RESOURCE, mesh, node_object, pcie, pod_object
 from topology.gpuset import format_positions
 from topology.tables import DEFAULT_MIX
@@ -178,7 +180,7 @@ def test_pods_without_gpus_do_not_hold_a_node_back() -> None:
 
 def test_a_node_whose_gpus_are_all_shared_is_counted() -> None:
     """Nothing is offered whole: there are no sets to keep apart, and kube-scheduler counts."""
-    record = _NodeRecord()
+    record = NodeRecord()
     record.hardware, record.uuids = hardware_of(mesh(2)), gpus(0, 1)
     record.allocatable = 20
     record.state = NodeState(1, withheld=dict.fromkeys(gpus(0, 1), "shared"))
