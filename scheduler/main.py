@@ -40,7 +40,7 @@ from scheduler.engine.profiles import Profile
 from scheduler.errors import ExtensionError, ProfileError
 from scheduler.explain import app as explain_app
 from scheduler.explain.desk import Desk
-from scheduler.explain.recorder import Later, when_asked
+from scheduler.explain.recorder import Later, PodSink, when_asked
 from scheduler.explain.settings import ExplainSettings
 from scheduler.explain.store import Store
 from scheduler.explain.tokens import TokenFile, TokenFileError
@@ -114,9 +114,10 @@ class Extender(msgspec.Struct, frozen=True):
     @property
     def pods(self) -> Sink[Pod]:
         """Who is told of pods."""
+        explained = PodSink(self.explain.recorder)
         if self.load is None:
-            return Fanout(self.inventory.pods, self.waiting)
-        return Fanout(self.inventory.pods, self.waiting, self.load.pods)
+            return Fanout(self.inventory.pods, self.waiting, explained)
+        return Fanout(self.inventory.pods, self.waiting, explained, self.load.pods)
 
 
 class Questions(msgspec.Struct, frozen=True):

@@ -32,6 +32,9 @@ from scheduler.explain.waits import Waits
 
 OUTCOMES: Final = get_args(Outcome)
 
+ENDED: Final = frozenset({"bound", "gone"})
+"""Outcomes of pods that wait no more."""
+
 
 class Desk:
     """Answers about pods, nodes and the cluster."""
@@ -54,14 +57,14 @@ class Desk:
         """Return everything that is known of a pod, and what would help one that waits."""
         record = self._find(namespace, name)
         answer = show_pod(record, top)
-        if record.verdict is None or record.verdict.options or record.outcome == "bound":
+        if record.verdict is None or record.verdict.options or record.outcome in ENDED:
             return answer
         return msgspec.structs.replace(answer, waiting=self._waits.show(record.request))
 
     def pods(self, outcome: str | None, *, limit: int) -> list[PodLine]:
         """Return the pods that were asked about, the last first.
 
-        `outcome` may be one of OUTCOMES, or ``pending`` for all that are not bound.
+        `outcome` may be one of OUTCOMES, or ``pending`` for all that wait.
         """
         if outcome not in (None, "pending", *OUTCOMES):
             known = ", ".join(("pending", *OUTCOMES))
@@ -72,7 +75,7 @@ class Desk:
         lines = []
         for record in store:
             wanted = outcome is None or record.outcome == outcome
-            if wanted or (outcome == "pending" and record.outcome != "bound"):
+            if wanted or (outcome == "pending" and record.outcome not in ENDED):
                 lines.append(show_line(record))
                 if len(lines) == limit:
                     break

@@ -170,7 +170,7 @@ class Fleet:
         gpus = int(columns.gpus[rows].sum())
         free_milli = int(columns.share[rows].sum())
         wasted = float(self._wasted(rows).sum())
-        outcomes = Counter(record.outcome == "bound" for record in self._store)
+        outcomes = Counter(record.outcome for record in self._store)
         answer = ClusterAnswer(
             nodes=len(rows),
             known=int((columns.hardware[rows] != UNKNOWN).sum()),
@@ -185,8 +185,8 @@ class Fleet:
             sizes=(),
             models=self._models(),
             reservations=len(cluster.claims),
-            bound=outcomes[True],
-            pending=outcomes[False],
+            bound=outcomes["bound"],
+            pending=outcomes["planned"] + outcomes["refused"] + outcomes["deferred"],
             records=len(self._store),
             record_bytes=self._store.nbytes,
             workload=show_workload(

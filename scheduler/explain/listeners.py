@@ -20,6 +20,8 @@ def count_in(metrics: ExplainMetrics, tables: ClassTables) -> Listener:
     def count(record: Record, before: Record | None) -> None:
         if record is before:
             return
+        if before is not None and before.outcome == record.outcome == "bound":
+            return  # the watch was faster than the answer
         metrics.decisions[record.outcome].inc()
         if record.binding is None:
             return

@@ -68,10 +68,10 @@ _OUTCOME: Final = {
     "name": "outcome",
     "in": "query",
     "required": False,
-    "description": "Only these; pending are all that are not bound.",
+    "description": "Only these; pending are all that wait.",
     "schema": {
         "type": "string",
-        "enum": ["pending", "planned", "refused", "deferred", "bound"],
+        "enum": ["pending", "planned", "refused", "deferred", "bound", "gone"],
     },
 }
 _LIMIT: Final = {

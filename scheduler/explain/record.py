@@ -17,9 +17,9 @@ from topology.gpuset import GpuSet
 
 Floats = NDArray[np.float32]
 
-Outcome = Literal["planned", "refused", "deferred", "bound"]
+Outcome = Literal["planned", "refused", "deferred", "bound", "gone"]
 """What became of a pod. ``planned``: a node was answered, no bind yet. ``deferred``: to be tried
-again by the clock. The others say what they say."""
+again by the clock. ``gone``: it ended before it was bound. The others say what they say."""
 
 FIXED_BYTES = 900
 """What a record takes beside its arrays, in round numbers: structs, texts, entries."""

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from runtime.objects import Pod
 from scheduler.engine.decision import Decision
 from scheduler.engine.planner import Grant, Planner
 from scheduler.engine.request import PodRequest
@@ -22,6 +23,8 @@ from scheduler.explain.digest import describe_workload, digest
 from scheduler.explain.record import Binding, Outcome, Record, Verdict, Workload
 from scheduler.explain.store import Store
 from scheduler.load.report import LoadReport
+from topology.errors import WireError
+from topology.wire import ASSIGNMENT_KEY, Assignment, decode_assignment
 
 PENDING: Final = 64
 """Decisions that may wait to be worked up: each has megabytes at 5,000 nodes."""
@@ -130,6 +133,33 @@ class Recorder:
         if record is not None:
             self._tell(record, before)
 
+    def seen(self, pod: Pod) -> None:
+        """Take a pod as the watch shows it: a Binding whose answer was lost is told by it alone."""
+        self.settle()
+        uid = pod.metadata.uid
+        record = self.store.get(uid)
+        if record is None or record.outcome in {"bound", "gone"}:
+            return
+        if pod.finished:
+            self.ended(pod)
+        elif pod.spec.node_name:
+            raw = pod.metadata.annotation(ASSIGNMENT_KEY)
+            try:
+                assignment = Assignment({}) if raw is None else decode_assignment(raw)
+            except WireError:
+                assignment = Assignment({})
+            bandwidth = assignment.scores.get("bus_bandwidth_gbs", 0.0)
+            grant = Grant(uid, pod.spec.node_name, assignment.containers, bandwidth)
+            self.bound(grant, "seen", 0.0)
+
+    def ended(self, pod: Pod) -> None:
+        """Take a pod's end."""
+        self.settle()
+        before = self.store.get(pod.metadata.uid)
+        record = self.store.gone(pod.metadata.uid, self.clock())
+        if record is not None:
+            self._tell(record, before)
+
     def _note(
         self,
         request: PodRequest,
@@ -201,3 +231,23 @@ def _why(verdict: Verdict) -> str:
         return "no node was offered" if not verdict.considered else "no node is accepted"
     counted = sorted(verdict.refusals, key=lambda one: -one.count)
     return "; ".join(f"{one.count} of {verdict.considered}: {one.reason}" for one in counted)
+
+
+class PodSink:
+    """The pods' reflector speaks to this."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def listed(self, objects: tuple[Pod, ...]) -> None:
+        """Take a complete list."""
+        for pod in objects:
+            self._recorder.seen(pod)
+
+    def changed(self, obj: Pod) -> None:
+        """Take a new or changed pod."""
+        self._recorder.seen(obj)
+
+    def deleted(self, obj: Pod) -> None:
+        """Take a pod's end."""
+        self._recorder.ended(obj)

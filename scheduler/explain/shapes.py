@@ -174,7 +174,8 @@ class DecisionAnswer(msgspec.Struct, frozen=True, rename="camel"):
 class BindingAnswer(msgspec.Struct, frozen=True, rename="camel"):
     """What bind gave the pod.
 
-    `how` is confirmed (the planned set), chosen (anew), repeated or unknown (no topology).
+    `how` is confirmed (the planned set), chosen (anew), repeated, unknown (no topology) or seen
+    (only the watch told of it).
     `containers` maps each to its GPUs' UUIDs.
     """
 
@@ -206,7 +207,7 @@ class PodAnswer(msgspec.Struct, frozen=True, rename="camel"):
     """Everything that is known of a pod.
 
     `outcome` is planned (a node was answered, no bind yet), refused, deferred (to be tried again
-    by the clock) or bound. `since` is when it was first asked about, `updated` when last, in
+    by the clock), bound or gone. `since` is when it was first asked about, `updated` when last, in
     `attempts` tries. `reason` says why it waits, `waiting` what would help. `trace` is the W3C
     traceparent of its first filter call, "" if no spans are sent.
     """

@@ -110,6 +110,16 @@ class Store:
             binding.at,
         )
 
+    def gone(self, uid: str, now: float) -> Record | None:
+        """Note that a pod is no more; None if it was bound, or is not known here."""
+        before = self._records.get(uid)
+        if before is None or before.outcome in {"bound", "gone"}:
+            return None
+        text = "the pod is gone"
+        return self._put(
+            msgspec.structs.replace(before, outcome="gone", text=text, updated=now), now
+        )
+
     def expire(self, now: float) -> None:
         """Forget what is too old."""
         while self._records:

@@ -178,6 +178,33 @@ async def test_the_list_has_the_last_first_and_can_be_narrowed(busy: Asker) -> N
     assert (line["node"], line["gpus"]) == ("fast", 4)
 
 
+async def test_a_binding_whose_answer_is_lost_is_told_by_the_watch(ask: Asker) -> None:
+    """The pod's own annotation says what it was bound with."""
+    town = ask.town
+    await town.node("a", mesh(4))
+    pod = await town.pod("p", 2)
+    await town.filter(pod, "a")
+    town.border.lose_answers = True
+    assert "the connection was reset" in await town.bind(pod, "a")
+    await town.until(lambda: town.extender.inventory.bound(pod["metadata"]["uid"]))
+    told = await ask.get("/v1/pods/default/p")
+    assert (told["outcome"], told["binding"]["how"]) == ("bound", "seen")
+    assert set(told["binding"]["containers"]["main"]) == await town.assigned(pod)
+    assert told["binding"]["busBandwidthGbs"] > 0
+
+
+async def test_a_pod_that_is_deleted_waits_no_more(ask: Asker) -> None:
+    """It is told of for a while, and is not among those that wait."""
+    await ask.town.node("a", mesh(2))
+    await ask.town.filter(await ask.town.pod("p", 4), "a")
+    assert [line["name"] for line in await ask.get("/v1/pods?outcome=pending")] == ["p"]
+    await ask.town.client.delete("/api/v1/namespaces/default/pods/p")
+    await ask.town.until(lambda: next(iter(ask.town.extender.store)).outcome == "gone")
+    assert await ask.get("/v1/pods?outcome=pending") == []
+    told = await ask.get("/v1/pods/default/p")
+    assert (told["outcome"], told["reason"], told["waiting"]) == ("gone", "the pod is gone", None)
+
+
 MISTAKES = [
     ("/v1/pods/default/x", 404, "no decision about it is known", ""),
     ("/v1/pods/default/p/scores?top=0", 400, "'0' is not a number from 1 to 10000", "top"),
