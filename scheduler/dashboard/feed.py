@@ -91,7 +91,9 @@ class Feed:
         """Look once: take the measures, and wake the watchers if anything is different."""
         cluster = await self._desk.cluster()
         now = self._clock()
-        self.history.add(now, self._measure(cluster, now))
+        if cluster.nodes:
+            # Before the first list there is nothing, which is no measure.
+            self.history.add(now, self._measure(cluster, now))
         self._looked, self._cluster = now, cluster
         newest = next(iter(self._records), None)
         last = None if newest is None else (newest.request.uid, newest.updated)

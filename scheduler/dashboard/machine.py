@@ -137,7 +137,9 @@ def _draw_gpu(
 def _state(gpu: NodeGpu) -> tuple[str, str]:
     """Say who has it, in a box's width and in full."""
     if not gpu.healthy:
-        return "✕ " + _shorten(gpu.problem or "unhealthy", _NAME - 2), gpu.problem or "unhealthy"
+        problem = gpu.problem or "unhealthy"
+        short = problem if len(problem) < _NAME else problem[: _NAME - 2] + "…"
+        return f"✕ {short}", problem
     if not gpu.holders:
         return "free", "free"
     names = [one.pod or f"pod {one.uid}" for one in gpu.holders]
@@ -147,12 +149,12 @@ def _state(gpu: NodeGpu) -> tuple[str, str]:
     full = how + ", ".join(names)
     if len(names) > 1:
         return f"{len(names)} pods", full
-    return _shorten(names[0].partition("/")[2] or names[0], _NAME), full
+    return _shorten(names[0].partition("/")[2] or names[0]), full
 
 
-def _shorten(text: str, most: int) -> str:
+def _shorten(name: str) -> str:
     # The end of a pod's name tells pods apart, its beginning seldom does.
-    return text if len(text) <= most else "…" + text[1 - most :]
+    return name if len(name) <= _NAME else "…" + name[1 - _NAME :]
 
 
 def matrix(node: NodeAnswer) -> list[list[str]]:

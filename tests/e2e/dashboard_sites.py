@@ -23,6 +23,8 @@ from tests.waiting import wait_until
 from topology.catalogue import load_machine
 from topology.wire import MIN_LINK_KEY, NodeState
 
+AMOUNTS: Final = {"cpu": "96", "memory": "1Ti", "pods": "110"}
+
 START_SECONDS: Final = 180.0
 
 TOKEN: Final = "a token of the tests"  # noqa: S105 -- no secret
@@ -103,7 +105,8 @@ class Standing:
             topology = (switched(8), bridged(4), pcie(4))[number % 3]
             gone = tuple(f"GPU-{gpu}" for gpu in range(number % (len(topology.gpus) + 1)))
             state = NodeState(1, allocations={"a pod": gone} if gone else {})
-            self._client.post("/api/v1/nodes", node_object(f"node-{number:04}", topology, state))
+            node = node_object(f"node-{number:04}", topology, state, amounts=AMOUNTS)
+            self._client.post("/api/v1/nodes", node)
         (self._folder / "token").write_text(TOKEN)
         (self._folder / "extender.yaml").write_text(
             f"explain:\n  host: 127.0.0.1\n  port: {self._explain}\n"
