@@ -18,6 +18,7 @@ HOLDER_COLOURS: Final = 8
 """Pods on one node are told apart by so many colours, and by their names."""
 
 _NAME: Final = 13
+_SCALE: Final = 1.15
 
 
 class Drawing(msgspec.Struct, frozen=True):
@@ -95,8 +96,17 @@ def _draw(
     ]
     kind = "standing" if layout.metrics.standing else "lying"
     picked = " picked" if chosen else ""
-    # A picture with links in it is a group: what it holds can be reached.
-    return image(width, height, label, *drawn, class_=f"machine {kind}{picked}", role="group")
+    return image(
+        width,
+        height,
+        label,
+        *drawn,
+        class_=f"machine {kind}{picked}",
+        # A picture with links in it is a group: what it holds can be reached.
+        role="group",
+        # Never larger than this: a machine of two GPUs does not fill the screen.
+        width=width * _SCALE,
+    )
 
 
 def _draw_panel(layout: Layout, number_: int | None, row: int, box: Box) -> Markup:

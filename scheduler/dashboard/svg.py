@@ -25,7 +25,9 @@ def element(tag: str, *children: str, **attributes: Value) -> Markup:
     return Markup("<{}{}>{}</{}>").format(name, written, inner, name)
 
 
-def image(width: float, height: float, label: str, *children: str, **attributes: Value) -> Markup:
+def image(
+    width: float, height: float, label: str, /, *children: str, **attributes: Value
+) -> Markup:
     """Return a whole picture that scales with its place; `label` is what is read out of it."""
     given: dict[str, Value] = {
         "viewBox": f"0 0 {number(width)} {number(height)}",

@@ -15,7 +15,7 @@ from embedded.apiserver import ApiServer
 from embedded.cluster import Cluster, NodeSpec
 from embedded.processes import free_port
 from embedded.session import create_due
-from embedded.workload import ContainerPlan, PodPlan
+from embedded.workload import NAMESPACE, ContainerPlan, PodPlan
 from runtime.kube import KubeClient, connect
 from tests.e2e.process import Process
 from tests.scheduler.nodes import bridged, node_object, pcie, switched
@@ -43,6 +43,13 @@ class Living:
         backlog = [plan]
         create_due(self.cluster.client, backlog)
         assert not backlog
+
+    def delete(self, prefix: str) -> None:
+        """Delete the pods whose names begin so."""
+        for pod in self.cluster.observation.pods().values():
+            if pod.metadata.name.startswith(prefix):
+                path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod.metadata.name}"
+                self.cluster.client.delete(path)
 
     def settle(self) -> None:
         """Wait until nothing is tried any more, and what is bound runs."""

@@ -175,6 +175,23 @@ def test_motion_stops_for_who_wants_none(browser: Browser, site: Living) -> None
         )
 
 
+def test_a_page_takes_another_shape_when_its_pod_does(browser: Browser, site: Living) -> None:
+    """A pod that waited and is bound gets its set and its scores, without a reload."""
+    with page_of(browser) as page:
+        site.create("patient", 8)
+        visit(page, f"{site.url}/pods")
+        shown = page.get_by_role("link", name="default/patient")
+        expect(shown).to_be_visible(timeout=PATIENCE)
+        visit(page, f"{site.url}/pods/default/patient")
+        page.evaluate("window.same = true")
+        expect(page.locator("h1 .badge")).to_have_text("waiting", timeout=PATIENCE)
+        site.delete("train-")
+        expect(page.locator("h1 .badge")).to_have_text("bound", timeout=PATIENCE)
+        expect(page.locator("#set svg.lying")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_role("slider").first).to_be_visible()
+        assert page.evaluate("window.same")
+
+
 @pytest.fixture(scope="module")
 def standing(folder: Path) -> Iterator[Standing]:
     """Start an extender over 5,000 nodes, with a token."""

@@ -42,10 +42,19 @@ async function refresh() {
   }
 }
 
+const parts = (page) => [...page.querySelectorAll("[data-live]")].map((one) => one.id).join(" ");
+
 function exchange(page) {
+  if (parts(page) !== parts(document)) {
+    // Something came or went, such as the set of a pod that waited.
+    document.getElementById("main").replaceChildren(...page.getElementById("main").childNodes);
+    walkHeatMap();
+    tryWeights();
+    return;
+  }
   for (const fresh of page.querySelectorAll("[data-live]")) {
     const old = document.getElementById(fresh.id);
-    if (old === null || old.innerHTML === fresh.innerHTML || old.querySelector(":popover-open")) continue;
+    if (old === null || old.innerHTML === fresh.innerHTML) continue;
     const open = [...old.querySelectorAll("details[open]")].map((one) => one.id);
     const at = path(old, document.activeElement);
     const scroll = old.scrollLeft;
@@ -109,15 +118,11 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 
-if (document.querySelector("[data-live]") !== null) {
-  button.hidden = false;
-  listen();
-}
-
 /* ---- the heat map ---- */
 
-const heat = document.getElementById("heat");
-if (heat !== null) {
+function walkHeatMap() {
+  const heat = document.getElementById("heat");
+  if (heat === null) return;
   const line = document.getElementById("heat-said");
   let data = null;
   let place = -1;
@@ -178,8 +183,9 @@ if (heat !== null) {
 
 /* ---- other weights ---- */
 
-const whatIf = document.getElementById("what-if");
-if (whatIf !== null) {
+function tryWeights() {
+  const whatIf = document.getElementById("what-if");
+  if (whatIf === null) return;
   const form = document.getElementById("weights");
   const told = document.getElementById("what-if-said");
   const table = document.getElementById("what-if-table");
@@ -261,4 +267,13 @@ if (whatIf !== null) {
     }, 0);
   });
   whatIf.hidden = false;
+}
+
+/* ---- begin ---- */
+
+walkHeatMap();
+tryWeights();
+if (document.querySelector("[data-live]") !== null) {
+  button.hidden = false;
+  listen();
 }
