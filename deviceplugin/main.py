@@ -236,8 +236,9 @@ class Plugin:
         start("pods", self.reflector.run, self.reflector.stop)
         start("publisher", self.publisher.run, self.publisher.stop)
         start("read-back", self.read_back.run, self.read_back.stop)
-        self.guard.start(self._workers)
+        # Former sockets are swept away before the guard's first inventory makes new ones.
         self.offering.start()
+        self.guard.start(self._workers)
 
     def close(self) -> None:
         """Let go of connections, files and the ops port; after all threads have ended."""

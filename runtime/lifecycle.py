@@ -9,6 +9,7 @@ starts the process again.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import queue
 import signal
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -26,6 +27,9 @@ STOP_DEADLINE = 10.0
 """Seconds for an ordered stop; the kubelet's own patience is 30."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_TURN_SECONDS: Final = 1.0
+"""The longest time that a signal may wait for its handler."""
 
 _log = structlog.get_logger("runtime.lifecycle")
 
@@ -73,11 +77,17 @@ class Workers:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until somebody asks for the stop; False when `timeout` seconds passed before."""
-        if not self.stopping.is_set():
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.stopping.is_set():
+            left = end - time.monotonic()
             try:
-                self.cause = self._asked.get(timeout=timeout)
+                # Python runs signal handlers in the main thread between two steps of its own; a
+                # signal that the kernel gives to another thread does not end a wait without limit.
+                self.cause = self._asked.get(timeout=max(0.0, min(left, _TURN_SECONDS)))
             except queue.Empty:
-                return False
+                if left <= _TURN_SECONDS:
+                    return False
+                continue
             self.stopping.set()
             _log.info("stopping", cause=str(self.cause))
         return True

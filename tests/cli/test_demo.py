@@ -174,7 +174,7 @@ def test_a_signal_ends_it_and_leaves_nothing(short_folder: Path, number: signal.
         (["--machine", "no-such-machine"], "no-such-machine"),
         (["--pods", "-1"], "--pods -1"),
         (["--pods", "nowhere.csv"], "nowhere.csv"),
-        (["--pods", "BROKEN"], "line 1: no column num_gpu"),
+        (["--pods", "BROKEN"], ":1:num_gpu: the column is missing"),
         (["--fault", "meteor@3"], "meteor"),
         (["--fault", "plugin-killed:n99@3"], "n99"),
         (["--keep-logs", "BROKEN"], "--keep-logs"),

@@ -45,6 +45,7 @@ REPORT = Report(
     mismatches=(),
     doubles=(),
     faults=(),
+    story=(),
     restarts={"extender": 1},
     left_out=LeftOut(shared=7),
     settled=True,
