@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import socket
@@ -15,7 +14,6 @@ from typing import Final
 
 import msgspec
 import structlog
-import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -25,7 +23,7 @@ from runtime.errors import AccessError, TracingError
 from runtime.kube_aio import AioKubeClient, connect_aio
 from runtime.objects import Node, Pod
 from runtime.ops import OpsServer
-from runtime.reflector import AioReflector, Sink
+from runtime.reflector import AioReflector
 from runtime.tracing import NO_TRACER, Tracer, open_tracer
 from scheduler.configuration import build_mix, build_profiles, build_workload
 from scheduler.dashboard import routes as dashboard
@@ -39,18 +37,16 @@ from scheduler.engine.plugins import built_in
 from scheduler.engine.profiles import Profile
 from scheduler.errors import ExtensionError, ProfileError
 from scheduler.explain import app as explain_app
-from scheduler.explain.desk import Desk
-from scheduler.explain.recorder import Later, PodSink, when_asked
+from scheduler.explain.recorder import Later, when_asked
 from scheduler.explain.settings import ExplainSettings
-from scheduler.explain.store import Store
 from scheduler.explain.tokens import TokenFile, TokenFileError
-from scheduler.explain.wiring import Explain, build_explain, build_leader
+from scheduler.explain.wiring import build_explain, build_leader
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
 from scheduler.extensions import load_plugins
 from scheduler.fault_log import FaultLog
+from scheduler.housekeeping import Health, keep_house
 from scheduler.kube.binder import PAUSES, Binder, PodsApi
-from scheduler.kube.fanout import Fanout
 from scheduler.kube.inventory import Inventory, Report
 from scheduler.load.feed import Column, Guarded, LoadFeed
 from scheduler.load.metrics import LoadMetrics
@@ -61,63 +57,16 @@ from scheduler.load.settings import LoadSettings
 from scheduler.load.sources import KubeApi, MetricsApiSource, PrometheusSource, Source
 from scheduler.load.table import LoadTable
 from scheduler.metrics import Metrics
+from scheduler.parts import Extender
+from scheduler.serving import listen, make_server, serve, serve_probes
 from scheduler.settings import ExtenderSettings
-from scheduler.sizes import follow_sizes
 from topology.errors import TopologyError
-from topology.tables import Mix, tables_for
-
-HOUSEKEEPING_SECONDS: Final = 0.5
-"""How often plans expire and gauges are set; a hold may last this much longer."""
-
-WEDGED_SECONDS: Final = 15.0
-"""An event loop that has not turned for this long fails /healthz."""
+from topology.tables import Mix
 
 RECONNECT_SECONDS: Final = 1.0
 """The longest pause before the API server is asked again."""
 
-BACKLOG: Final = 512
-
 _log = structlog.get_logger("scheduler.main")
-
-
-class Extender(msgspec.Struct, frozen=True):
-    """The collaborators of a running extender, wired."""
-
-    cluster: ClusterState
-    planner: Planner
-    inventory: Inventory
-    binder: Binder
-    handlers: Handlers
-    metrics: Metrics
-    explain: Explain
-    waiting: WaitingPods
-    load: LoadFeed | None = None
-    learns_sizes: bool = False
-
-    @property
-    def desk(self) -> Desk:
-        """Where questions are answered."""
-        return self.explain.desk
-
-    @property
-    def store(self) -> Store:
-        """What is kept of decisions."""
-        return self.explain.store
-
-    @property
-    def nodes(self) -> Sink[Node]:
-        """Who is told of nodes. The inventory first: only it makes a node's row."""
-        if self.load is None:
-            return Fanout(self.inventory.nodes, self.explain.traits)
-        return Fanout(self.inventory.nodes, self.explain.traits, self.load.nodes)
-
-    @property
-    def pods(self) -> Sink[Pod]:
-        """Who is told of pods."""
-        explained = PodSink(self.explain.recorder)
-        if self.load is None:
-            return Fanout(self.inventory.pods, self.waiting, explained)
-        return Fanout(self.inventory.pods, self.waiting, explained, self.load.pods)
 
 
 class Questions(msgspec.Struct, frozen=True):
@@ -126,25 +75,6 @@ class Questions(msgspec.Struct, frozen=True):
     listener: socket.socket | None
     token: TokenFile | None
     settings: ExplainSettings
-
-
-class Health:
-    """What the probes ask: whether the event loop turns, and whether decisions can be made."""
-
-    def __init__(self) -> None:
-        self.turned = time.monotonic()
-        self.inventory: Inventory | None = None
-
-    def healthy(self) -> str | None:
-        """Return why not, None if fine."""
-        silent = time.monotonic() - self.turned
-        return f"the event loop is stuck for {silent:.0f} s" if silent > WEDGED_SECONDS else None
-
-    def ready(self) -> str | None:
-        """Return why not, None if fine."""
-        if self.inventory is None or not self.inventory.synced:
-            return "nodes and pods are not listed yet"
-        return None
 
 
 def run(settings: ExtenderSettings) -> int:
@@ -165,9 +95,9 @@ def run(settings: ExtenderSettings) -> int:
         mix = build_mix(settings)
         token = _token(settings.explain)
         with (
-            _listen(settings.host, settings.port) as listener,
+            listen(settings.host, settings.port) as listener,
             _listen_to_questions(settings.explain) as questions,
-            _probes(ops, f"{settings.ops_host}:{settings.ops_port}"),
+            serve_probes(ops, f"{settings.ops_host}:{settings.ops_port}"),
             contextlib.closing(open_tracer("gputopo-extender", os.environ)) as tracer,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
@@ -382,12 +312,12 @@ async def _serve(
         consistent=True,
         following=partial(extender.inventory.follow, "pods"),
     )
-    server = _server(app.build(extender.handlers, extender.metrics))
+    server = make_server(app.build(extender.handlers, extender.metrics))
     async with asyncio.TaskGroup() as group:
         lifecycle.start(group, "reflect nodes", nodes.run())
         lifecycle.start(group, "reflect pods", pods.run())
-        lifecycle.start(group, "housekeeping", _keep_house(extender, health))
-        lifecycle.start(group, "verbs", _serve_verbs(server, listener))
+        lifecycle.start(group, "housekeeping", keep_house(extender, health))
+        lifecycle.start(group, "verbs", serve(server, listener))
         if extender.load is not None:
             lifecycle.start(group, "load", extender.load.run())
         if extender.explain.events is not None:
@@ -415,81 +345,10 @@ async def _explain(extender: Extender, client: AioKubeClient, questions: Questio
                 lifecycle.start(group, "dashboard", feed.run())
                 sources = Sources(explain.desk, explain.store, extender.waiting, feed)
                 api = dashboard.build(sources, api, questions.token)
-            lifecycle.start(group, "questions", _serve_verbs(_server(api), listener))
+            lifecycle.start(group, "questions", serve(make_server(api), listener))
     finally:
         if leader is not None:
             await leader.close()
-
-
-async def _serve_verbs(server: _Server, listener: socket.socket) -> None:
-    """Serve until cancelled, then let the calls under way finish."""
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
-    try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await serving
-        raise
-
-
-async def _keep_house(extender: Extender, health: Health) -> None:
-    """Expire plans, drop what nobody confirmed, set gauges, and show that the loop turns."""
-    frozen = False
-    warm = 0
-    while True:
-        now = health.turned = time.monotonic()
-        for _ in extender.cluster.expire(now):
-            extender.metrics.plans["expired"].inc()
-        extender.inventory.forget_learned(now)
-        extender.binder.settle_unseen()
-        extender.metrics.gauge(extender.cluster)
-        extender.explain.metrics.gauge(extender.explain.store)
-        hardware = extender.cluster.columns.hardware_list
-        while warm < len(hardware):
-            # Up to a second for 16 GPUs: better now than inside some pod's filter call, and
-            # beside the loop. What is built there is found in the cache of `tables_for`.
-            tables = extender.cluster.sets.tables
-            await asyncio.to_thread(tables_for, hardware[warm].links, tables.mix)
-            tables.range(hardware[warm])
-            warm += 1
-            health.turned = time.monotonic()
-        if extender.learns_sizes:
-            await follow_sizes(extender.cluster)
-        if extender.inventory.synced and not frozen:
-            # What was built by now stays: the collector need not look at it again. This takes
-            # p99 at 500 names from 4.8 to 0.6 ms.
-            frozen = True
-            gc.collect()
-            gc.freeze()
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
-
-
-@contextlib.contextmanager
-def _probes(ops: OpsServer, address: str) -> Iterator[None]:
-    """Serve metrics and probes. Raises OSError saying which address is not to be had."""
-    try:
-        ops.start()
-    except OSError as error:
-        raise _taken(error, address) from None
-    try:
-        yield
-    finally:
-        ops.stop()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is started. Raises OSError saying which."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise _taken(error, f"{host}:{port}") from None
-    listener.setblocking(False)
-    return listener
 
 
 @contextlib.contextmanager
@@ -498,43 +357,10 @@ def _listen_to_questions(settings: ExplainSettings) -> Iterator[socket.socket | 
     if settings.port < 0:
         yield None
         return
-    with _listen(settings.host, settings.port) as listener:
+    with listen(settings.host, settings.port) as listener:
         yield listener
 
 
 def _token(settings: ExplainSettings) -> TokenFile | None:
     """Read the token before anything is started. Raises OSError or TokenFileError."""
     return None if settings.token_file is None else TokenFile(settings.token_file)
-
-
-def _taken(error: OSError, address: str) -> OSError:
-    return OSError(f"{address}: {error.strerror or error}")
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: runtime.lifecycle owns the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
-def _server(application: Starlette) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            application,
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            # kube-scheduler keeps two idle connections; 5 s would close them under its calls.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=5,
-        )
-    )

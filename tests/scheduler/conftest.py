@@ -23,7 +23,8 @@ from runtime.objects import Node, Pod
 from runtime.reflector import AioReflector
 from scheduler.engine.plugins import built_in
 from scheduler.extender import app
-from scheduler.main import Extender, build, build_mix, build_profiles
+from scheduler.main import build, build_mix, build_profiles
+from scheduler.parts import Extender
 from scheduler.settings import ExtenderSettings
 from tests.scheduler.nodes import node_object, pod_object
 from topology.wire import ASSIGNMENT_KEY, decode_assignment

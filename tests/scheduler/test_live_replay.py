@@ -20,11 +20,12 @@ from prometheus_client import CollectorRegistry
 
 from embedded.apiserver import ApiServer
 from runtime.kube_aio import AioKubeClient
+from scheduler import serving
 from scheduler.engine.plugins import built_in
 from scheduler.engine.profiles import BUILT_IN, DEFAULT_PROFILE
 from scheduler.engine.workload import GivenWorkload, PodClass, count_classes
 from scheduler.extender import app
-from scheduler.main import _listen, _serve_verbs, _server, build, build_mix, build_profiles
+from scheduler.main import build, build_mix, build_profiles
 from scheduler.settings import ExtenderSettings, PodClassSettings
 from scheduler.simulation.boards import Boards, Machines, cut_machine
 from scheduler.simulation.classes import pod_class
@@ -138,18 +139,18 @@ async def serve(api: ApiServer, client: AioKubeClient) -> AsyncIterator[Town]:
     )
     town = Town(api, client, Border(client), extender, registry)
     await town.http.aclose()
-    listener = _listen("127.0.0.1", 0)
+    listener = serving.listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     town.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}")
-    server = _server(app.build(extender.handlers, extender.metrics))
-    serving = asyncio.create_task(_serve_verbs(server, listener))
+    server = serving.make_server(app.build(extender.handlers, extender.metrics))
+    task = asyncio.create_task(serving.serve(server, listener))
     await town.open()
     try:
         yield town
     finally:
         await town.close()
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_the_extender_places_as_the_simulation_does(
