@@ -41,7 +41,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
 def _plan(quick: bool) -> list[tuple[int, int, int]]:
     if quick:
         return [(100, 400, 2)]
-    return [(100, 700, 5), (1000, 1000, 3), (5000, 500, 3)]
+    return [(100, 500, 4), (1000, 700, 3), (5000, 400, 2)]
 
 
 async def _measure_size(nodes: int, pods: int, pairs: int, *, classic: bool) -> list[Row]:

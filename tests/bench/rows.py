@@ -70,7 +70,11 @@ def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def as_json(rows: Iterable[Row], about: dict[str, str]) -> bytes:
     """Return all as JSON: what was measured on what, and a list of rows."""
-    listed = [{**msgspec.to_builtins(row), "ratio": row.ratio} for row in rows]
+    # numpy's numbers are floats that msgspec does not know.
+    listed = [
+        {**msgspec.to_builtins(row, enc_hook=float), "ratio": row.ratio and float(row.ratio)}
+        for row in rows
+    ]
     return msgspec.json.format(msgspec.json.encode({"about": about, "rows": listed}), indent=2)
 
 
