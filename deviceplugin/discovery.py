@@ -100,12 +100,13 @@ def discover(nvml: Nvml, sysfs_root: Path, proc_root: Path = Path("/proc")) -> D
     mig = {one.gpu.uuid: one.mig for one in found if one.mig is not None}
     try:
         version = nvml.driver_version()
+        cuda = _ask(nvml.cuda_version, "")
     except NvmlError as error:
         # A driver that goes away in the middle leaves pairs without links, which would be believed.
         raise DiscoveryError(f"NVML died during the discovery: {error}") from error
     driver = DriverFacts(
         version=version,
-        cuda=_ask(nvml.cuda_version, ""),
+        cuda=cuda,
         mig_capable=frozenset(one.gpu.uuid for one in found if one.mig_capable),
     )
     return Discovery(topology=topology, problems=tuple(problems), mig=mig, driver=driver)

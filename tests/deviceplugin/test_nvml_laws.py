@@ -7,7 +7,7 @@ from typing import Any
 
 import pynvml
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from deviceplugin.errors import DiscoveryError, NvmlError
@@ -67,6 +67,7 @@ def _disturbed(set_up: Rig, faults: list[dict[str, Any]]) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(_FAULTS)
+@example([{"function": "nvmlSystemGetCudaDriverVersion_v2", "code": 1, "gpu": None}])
 def test_no_answer_gets_past_the_plugins_own_errors(
     machine: Any, faults: list[dict[str, Any]]
 ) -> None:
