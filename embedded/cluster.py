@@ -26,7 +26,8 @@ from embedded.kube_scheduler.extender import Extender
 from embedded.kube_scheduler.scheduler import Scheduler
 from embedded.kubelet import Kubelet
 from embedded.observation import Observation
-from embedded.processes import Daemon, free_port, own_command
+from embedded.ports import free_port
+from embedded.processes import Daemon, own_command
 from embedded.workload import RESOURCE, SCHEDULER_NAME
 from mock_nvml import write_sysfs
 from runtime.kube import KubeClient, connect

@@ -15,7 +15,8 @@ from typing import Any, Final, Literal
 import msgspec
 import yaml
 
-from embedded.processes import free_port, own_command
+from embedded.ports import free_port
+from embedded.processes import own_command
 from tests.bench.fleet import GPUS, RESOURCE, Fleet
 from tests.bench.rows import Row, summarise
 from tests.e2e.components import binary_folder

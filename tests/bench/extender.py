@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from embedded.apiserver import ApiServer
-from embedded.processes import free_port, own_command
+from embedded.ports import free_port
+from embedded.processes import own_command
 from tests.bench.fleet import node, pod
 from tests.bench.memory import resident_mib
 from tests.bench.rows import Row, fit_exponent, percentile

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedded.apiserver import ApiServer
-from embedded.processes import free_port
+from embedded.ports import free_port
 from runtime.kube import KubeClient, connect
 from tests.scheduler.nodes import mesh, node_object, pcie, pod_object, switched
 from tests.waiting import wait_until

@@ -11,7 +11,8 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from embedded.processes import free_port, own_command
+from embedded.ports import free_port
+from embedded.processes import own_command
 
 END_SECONDS = 20.0
 LOG_TAIL = 4000

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from embedded.processes import free_port
+from embedded.ports import free_port
 from mock_nvml import write_sysfs
 from runtime.kube import connect
 from tests.contract.api_side import PLUGIN_SETTINGS, ApiSide

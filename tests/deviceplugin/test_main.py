@@ -19,7 +19,7 @@ from deviceplugin.main import run
 from deviceplugin.settings import PluginSettings
 from embedded.apiserver import ApiServer
 from embedded.kubelet import ContainerView, Kubelet
-from embedded.processes import free_port
+from embedded.ports import free_port
 from mock_nvml import MockNvml, write_proc, write_sysfs
 from runtime.errors import ConflictError
 from runtime.kube import connect

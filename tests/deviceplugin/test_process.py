@@ -17,7 +17,8 @@ import pytest
 
 from embedded.apiserver import ApiServer
 from embedded.kubelet import Kubelet
-from embedded.processes import free_port, own_command
+from embedded.ports import free_port
+from embedded.processes import own_command
 from runtime.kube import connect
 from runtime.objects import Node
 from tests.waiting import wait_until

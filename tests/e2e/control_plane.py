@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import yaml
 
-from embedded.processes import free_port
+from embedded.ports import free_port
 from tests.e2e.components import binary_folder
 from tests.e2e.errors import StartError
 from tests.e2e.process import Process

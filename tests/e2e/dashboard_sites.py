@@ -13,7 +13,7 @@ from typing import Final
 
 from embedded.apiserver import ApiServer
 from embedded.cluster import Cluster, NodeSpec
-from embedded.processes import free_port
+from embedded.ports import free_port
 from embedded.session import create_due
 from embedded.workload import NAMESPACE, ContainerPlan, PodPlan
 from runtime.kube import KubeClient, connect

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import yaml
 
-from embedded.processes import free_port
+from embedded.ports import free_port
 from tests.e2e.components import binary_folder
 from tests.e2e.process import Process
 from tests.e2e.sandbox import KUBELET

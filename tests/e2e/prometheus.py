@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from embedded.ports import free_port
 from tests.e2e.process import Process
 
 SCRAPE_SECONDS = 1
 
 _TEXT_ONLY = ("--collector.disable-defaults", "--collector.textfile")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Exporter:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from embedded.apiserver import ApiServer
+from embedded.ports import free_port
 from runtime.kube import KubeClient, connect
 from tests.e2e.process import Process
-from tests.e2e.prometheus import Exporter, Prometheus, free_port
+from tests.e2e.prometheus import Exporter, Prometheus
 from tests.scheduler.nodes import mesh, node_object, pod_object
 from tests.waiting import wait_until
 

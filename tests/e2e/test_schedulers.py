@@ -22,7 +22,8 @@ from urllib.request import urlopen
 import msgspec
 import pytest
 
-from embedded.processes import free_port, own_command
+from embedded.ports import free_port
+from embedded.processes import own_command
 from tests.e2e import components
 from tests.e2e.control_plane import SCHEDULER, ControlPlane
 from tests.e2e.cri import ContainerView, FakeRuntime

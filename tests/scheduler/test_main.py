@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from embedded.apiserver import ApiServer
+from embedded.ports import free_port
 from scheduler.engine.plugins import built_in
 from scheduler.engine.workload import PodClass
 from scheduler.errors import ProfileError
@@ -25,13 +26,6 @@ from topology.errors import SelectionError
 from topology.profiles import PACK
 
 Start = Callable[..., subprocess.Popen[str]]
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import msgspec
 from deviceplugin.holdings import PodResources
 from embedded.apiserver import ApiServer
 from embedded.kubelet import ContainerView, Kubelet
-from embedded.processes import Daemon, free_port, own_command
+from embedded.ports import free_port
+from embedded.processes import Daemon, own_command
 from mock_nvml import gpu_uuid, write_sysfs
 from runtime.kube import connect
 from runtime.objects import Node

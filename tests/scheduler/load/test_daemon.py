@@ -8,13 +8,14 @@ from pathlib import Path
 from time import time
 
 from embedded.apiserver import ApiServer
+from embedded.ports import free_port
 from runtime.kube_aio import AioKubeClient
 from scheduler.load.answers import PART
 from tests.scheduler.conftest import api, client
 from tests.scheduler.load.answering import vector
 from tests.scheduler.load.conftest import FakePrometheus
 from tests.scheduler.nodes import mesh, node_object
-from tests.scheduler.test_main import Start, free_port, get, start
+from tests.scheduler.test_main import Start, get, start
 from tests.waiting import wait_until
 
 __all__ = ["api", "client", "start"]
