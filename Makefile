@@ -37,7 +37,7 @@ image: install  ## the image of both daemons as an OCI archive, without a contai
 bench: install  ## tables of what it costs, beside peers; QUICK=1 for a short run, ARGS="plugin" for a section
 	$(BIN)/python -m tests.bench.run $(if $(QUICK),--quick) $(ARGS)
 
-bench-check: install  ## the same, and an error where a goal is missed
+bench-check: install  ## the same, and an error where a row misses its budget time and again
 	$(BIN)/python -m tests.bench.run $(if $(QUICK),--quick) --check $(ARGS)
 
 lint: install  ## formatting, lint, types, layers, docstrings, spelling

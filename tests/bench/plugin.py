@@ -58,7 +58,6 @@ def measure(*, quick: bool) -> Iterator[Row]:
             name="GetPreferredAllocation, 8 GPUs, any k, p50",
             ours=percentile(preferred, 50),
             unit="ms",
-            goal=1.0,
             note=_REFERENCE_PREFERRED,
         )
         yield Row(
@@ -66,14 +65,12 @@ def measure(*, quick: bool) -> Iterator[Row]:
             name="GetPreferredAllocation, 8 GPUs, any k, p99",
             ours=percentile(preferred, 99),
             unit="ms",
-            goal=3.0,
         )
         yield Row(
             table=_TABLE,
             name="Allocate, p50",
             ours=percentile(allocate, 50),
             unit="ms",
-            goal=1.0,
             note=_REFERENCE_ALLOCATE,
         )
         yield Row(table=_TABLE, name="Allocate, p99", ours=percentile(allocate, 99), unit="ms")
@@ -82,7 +79,6 @@ def measure(*, quick: bool) -> Iterator[Row]:
             name="memory at rest, the mock included",
             ours=at_rest,
             unit="MiB",
-            goal=60.0,
             note=_REFERENCE_MEMORY,
         )
         yield Row(
@@ -91,7 +87,6 @@ def measure(*, quick: bool) -> Iterator[Row]:
             ours=resident_mib(world.pid()),
             other=at_rest,
             unit="MiB",
-            goal=1.1,
         )
         median, spread = summarise(_time_registrations(world, 5 if quick else 15))
         yield Row(
@@ -99,7 +94,6 @@ def measure(*, quick: bool) -> Iterator[Row]:
             name="registered again after kubelet.sock was made anew",
             ours=median,
             unit="ms",
-            goal=100.0,
             spread=spread,
             note=_REFERENCE_REGISTER,
         )

@@ -1,115 +1,109 @@
 """`make bench`: every claim of speed beside a peer or a limit, measured in one run.
 
-Sections that need what is not here (Go, root) say so and are left out.
+Sections that need what is not here (Go, root, a data set) say so and are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import subprocess
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from rich.console import Console
 
-from cli.discovered import discover_machine
-from tests.bench import choice, engine, extender, plugin, recording
-from tests.bench.fleet import MACHINE
-from tests.bench.rows import Row, as_json, as_markdown, show
-from tests.e2e import components, sandbox
+from tests.bench.about import describe_run, load
+from tests.bench.budgets import TABLE, Budget, read_budgets, set_goals, unused
+from tests.bench.check import check_again, complain
+from tests.bench.report import as_json, as_markdown, describe, put_into, show
+from tests.bench.rows import Row
+from tests.bench.sections import SECTIONS
 from tests.e2e.errors import MissingError
-from topology.catalogue import load_machine
 
-Section = Callable[[bool], Iterator[Row]]
-
-
-def _control_plane(quick: bool) -> Iterator[Row]:
-    """Run in the sandbox: it needs real components and free ports."""
-    sandbox.check()
-    components.build(Console(stderr=True))
-    command = [sys.executable, "-m", "tests.e2e.sandbox", sys.executable, "-m"]
-    command += ["tests.bench.control_plane", *(["--quick"] if quick else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    yield from (msgspec.json.decode(line, type=Row) for line in done.stdout.splitlines())
+PAGE: Final = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
-SECTIONS: Final[dict[str, Section]] = {
-    "choice": lambda quick: choice.measure(quick=quick),
-    "plugin": lambda quick: plugin.measure(quick=quick),
-    "engine": lambda quick: engine.rows(quick=quick),
-    "extender": lambda quick: extender.measure(
-        quick=quick, topology=discover_machine(load_machine(MACHINE))
-    ),
-    "explain": lambda quick: recording.rows(quick=quick),
-    "control-plane": _control_plane,
-}
-
-
-def describe_machine() -> dict[str, str]:
-    """Return what stands above the tables: processor, cores, versions."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    import os
-
-    about = {
-        "processor": model,
-        "cores": str(os.cpu_count()),
-        "Python": platform.python_version(),
-        "Linux": platform.release().split("-")[0],
-        "load at the start": f"{os.getloadavg()[0]:.1f}",
-        "Kubernetes": components.version(),
-    }
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return about | ({"commit": commit} if commit else {})
+def measure(name: str, *, quick: bool, budgets: Sequence[Budget], progress: Console) -> list[Row]:
+    """Measure a section; none of its rows where it cannot be measured here, which is said."""
+    progress.print(f"measuring: {name}")
+    begun = time.monotonic()
+    try:
+        rows = set_goals(SECTIONS[name](quick), budgets)
+    except MissingError as error:
+        progress.print(f"left out: {name}: {error}")
+        return []
+    progress.print(f"{name} took {time.monotonic() - begun:.0f} s")
+    return rows
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure and show; 1 if a goal is missed and `--check` is given."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure and show; with `--check` 1 if a budget is missed time and again."""
+    given = _read_words(words)
+    budgets = read_budgets(TABLE.read_bytes())
+    about = describe_run()
+    # A file or a pipe has no width of its own, and the tables are wide.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    progress = Console(stderr=True)
+    console.print(describe(about), highlight=False)
+    if load() > (os.cpu_count() or 1) / 2:
+        progress.print(f"something else runs here (load {load():.1f}): the figures will be worse")
+        if given.page:
+            progress.print("so none are written into the documentation")
+            return 2
+    rows: list[Row] = []
+    lost: list[str] = []
+    for name in given.sections or SECTIONS:
+
+        def again(name: str = name) -> list[Row]:
+            return measure(name, quick=given.quick, budgets=budgets, progress=progress)
+
+        measured = again()
+        rows += measured
+        show(measured, console)
+        if given.check:
+            lost += check_again(measured, again, budgets, progress)
+    _write(rows, about, given)
+    complain(rows, progress)
+    if not given.quick:
+        for budget in unused(rows, budgets):
+            progress.print(f"{TABLE.name}: no row fits {budget.table!r}, {budget.row!r}")
+    return 1 if lost else 0
+
+
+def _write(rows: Sequence[Row], about: dict[str, str], given: argparse.Namespace) -> None:
+    if given.json:
+        given.json.write_bytes(as_json(rows, about))
+    if given.markdown:
+        given.markdown.write_text(as_markdown(rows, about), encoding="utf-8")
+    if given.page:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(put_into(page, as_markdown(rows, about)), encoding="utf-8")
+
+
+def _read_words(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="repeat what misses its budget; exit with 1 if it clearly does",
+    )
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--markdown", type=Path, help="write the tables there")
+    parser.add_argument(
+        "--page", action="store_true", help="write the tables of a whole run into the documentation"
+    )
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all by default")
     given = parser.parse_args(words)
     unknown = set(given.sections) - SECTIONS.keys()
     if unknown:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    about = describe_machine()
-    console = Console()
-    progress = Console(stderr=True)
-    rows: list[Row] = []
-    for name in given.sections or SECTIONS:
-        progress.print(f"measuring: {name}")
-        try:
-            measured = list(SECTIONS[name](given.quick))
-        except MissingError as error:
-            progress.print(f"left out: {name}: {error}")
-            continue
-        rows += measured
-        show(measured, console)
-    if given.json:
-        given.json.write_bytes(as_json(rows, about))
-    if given.markdown:
-        given.markdown.write_text(as_markdown(rows, about))
-    missed = [row for row in rows if row.reached is False]
-    for row in missed:
-        progress.print(
-            f"missed: {row.table}: {row.name}: {row.judged:.3g}, {row.wanted} {row.goal}"
-        )
-    return 1 if missed and given.check else 0
+    if given.page and (given.quick or given.sections):
+        parser.error("--page is for a whole run: without --quick and names of sections")
+    return given
 
 
 if __name__ == "__main__":
