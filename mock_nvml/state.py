@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING, Final
@@ -110,6 +111,8 @@ class MachineState:
         self.layout: Layout = lay_out(machine)
         self.changed = threading.Condition()
         self.driver = DriverState()
+        self.calls: Counter[str] = Counter()
+        """How often each C function was called, by all processes together."""
         self._clients: list[Client] = []
         self._call_faults: list[_CallFault] = []
         self._hide_switches = hide_switches
@@ -282,10 +285,11 @@ class MachineState:
     def call_faults(
         self, function: str, position: int | None
     ) -> tuple[float, int, threading.Event]:
-        """Return what is wrong with a call now: a delay in seconds, a code (0 is none).
+        """Count a call; return what is wrong with it now: a delay in seconds, a code (0: none).
 
         The event ends the delay early when the machine recovers.
         """
+        self.calls[function] += 1
         delay, code, ended = 0.0, 0, threading.Event()
         for active in self._call_faults:
             fault = active.fault

@@ -30,7 +30,8 @@ class BudgetError(ValueError):
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the rows that `table` and `row` describe shall reach.
 
-    `today` is the value that is held to while the goal is missed.
+    `today` is the value that is held to while the goal is missed. A `plain` goal is about ours
+    alone, though a peer stands beside it; `ratio` then is what the ratio to the peer is held to.
     """
 
     table: str
@@ -38,6 +39,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     at_most: float | None = None
     at_least: float | None = None
     today: float | None = None
+    plain: bool = False
+    ratio: float | None = None
     margin: float | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +48,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         where = f"{self.table!r}, {self.row!r}"
         if (self.at_most is None) == (self.at_least is None):
             raise BudgetError(f"{where}: either at_most or at_least")
+        if self.ratio is not None and not self.plain:
+            raise BudgetError(f"{where}: `ratio` is for a plain goal")
         if self.margin is not None and self.margin < 0:
             raise BudgetError(f"{where}: a margin of {self.margin:g} is below 0")
         if self.today is not None and _reaches(self.today, self.wanted, self.goal):
@@ -90,7 +95,11 @@ def set_goals(rows: Iterable[Row], budgets: Sequence[Budget]) -> list[Row]:
         budget = find_budget(row, budgets)
         if budget is not None:
             row = msgspec.structs.replace(  # noqa: PLW2901 -- the same row
-                row, wanted=budget.wanted, goal=budget.goal, held_to=budget.held_to
+                row,
+                wanted=budget.wanted,
+                goal=budget.goal,
+                plain=budget.plain,
+                held_to=budget.held_to,
             )
         done.append(row)
     return done
@@ -114,17 +123,25 @@ def judge(measured: Sequence[Row], budget: Budget) -> Verdict:
     ever adds. `missed` is said of REPEATS that all missed it, if their median did so by more than
     the margin; else it is `noise`. Fewer than that are `unknown`: measure again.
     """
-    values = [row.judged for row in measured]
-    if any(_reaches(value, budget.wanted, budget.held_to) for value in values):
+    values, bound, margin = guarded(measured, budget)
+    if any(_reaches(value, budget.wanted, bound) for value in values):
         return "held"
     if len(values) < REPEATS:
         return "unknown"
-    margin = budget.margin
-    if margin is None:
-        margin = PLAIN_MARGIN if measured[0].ratio is None else RATIO_MARGIN
-    limit = budget.held_to * (1 + margin if budget.wanted == "at most" else 1 - margin)
+    limit = bound * (1 + margin if budget.wanted == "at most" else 1 - margin)
     clear = not _reaches(statistics.median(values), budget.wanted, limit)
     return "missed" if clear else "noise"
+
+
+def guarded(measured: Sequence[Row], budget: Budget) -> tuple[list[float], float, float]:
+    """Return the numbers that are held, to what, and the margin beyond which a miss is clear."""
+    if budget.ratio is not None and all(row.ratio is not None for row in measured):
+        values, bound, usual = [row.ratio or 0.0 for row in measured], budget.ratio, RATIO_MARGIN
+    else:
+        values, bound = [row.judged for row in measured], budget.held_to
+        alone = budget.plain or measured[0].ratio is None
+        usual = PLAIN_MARGIN if alone else RATIO_MARGIN
+    return values, bound, usual if budget.margin is None else budget.margin
 
 
 def _reaches(value: float, wanted: Wanted, bound: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console
 
-from tests.bench.budgets import REPEATS, Budget, find_budget, judge
+from tests.bench.budgets import REPEATS, Budget, find_budget, guarded, judge
 from tests.bench.rows import Row
 
 Taken = dict[tuple[str, str], tuple[Budget, list[Row]]]
@@ -46,8 +46,9 @@ def _tell_verdicts(taken: Taken, console: Console) -> list[str]:
     lost = []
     for (table, name), (budget, rows) in taken.items():
         verdict = judge(rows, budget)
-        values = ", ".join(f"{row.judged:.3g}" for row in rows)
-        line = f"{table}: {name}: {values}; {budget.wanted} {budget.held_to:g}"
+        values, bound, _ = guarded(rows, budget)
+        told = ", ".join(f"{value:.3g}" for value in values)
+        line = f"{table}: {name}: {told}; {budget.wanted} {bound:g}"
         if verdict != "held":
             console.print(f"{verdict}: {line}", highlight=False)
         if verdict == "missed":

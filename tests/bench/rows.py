@@ -15,9 +15,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One comparison: ours beside a peer or a limit, measured in the same run.
 
     `ours` and `other` are in `unit`; `other` is None where there is nothing to stand beside. `goal`
-    bounds the ratio ours/other, or ours itself where there is no other; `held_to` is what it may
-    not fall behind while that is missed. `spread` is the least and the greatest of what `ours` is
-    the median of. `note` says what no column does.
+    bounds the ratio ours/other, or ours itself where there is no other or the goal is `plain`;
+    `held_to` is what it may not fall behind while that is missed. `spread` is the least and the
+    greatest of what `ours` is the median of. `note` says what no column does.
     """
 
     table: str
@@ -27,6 +27,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     wanted: Wanted = "at most"
     goal: float | None = None
+    plain: bool = False
     held_to: float | None = None
     spread: tuple[float, float] | None = None
     note: str = ""
@@ -39,7 +40,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def judged(self) -> float:
         """The number that the goal is about."""
-        return self.ours if self.ratio is None else self.ratio
+        return self.ours if self.plain or self.ratio is None else self.ratio
 
     @property
     def reached(self) -> bool | None:

@@ -31,6 +31,8 @@ def plain(*values: float) -> list[Row]:
 
 AT_MOST = Budget(table="filter", row="*", at_most=2.0)
 AT_LEAST = Budget(table="filter", row="*", at_least=2.0)
+PLAIN = Budget(table="filter", row="*", at_most=2.0, plain=True)
+BESIDE = Budget(table="filter", row="*", at_most=100.0, plain=True, ratio=2.0)
 KNOWN_MISS = Budget(table="filter", row="*", at_most=2.0, today=4.0)
 
 
@@ -50,6 +52,11 @@ KNOWN_MISS = Budget(table="filter", row="*", at_most=2.0, today=4.0)
         (ratios(3.9), KNOWN_MISS, "held"),
         (ratios(4.5, 4.5, 4.5), KNOWN_MISS, "noise"),
         (ratios(4.7, 4.7, 4.7), KNOWN_MISS, "missed"),
+        (ratios(2.9, 2.9, 2.9), PLAIN, "noise"),
+        (ratios(3.1, 3.1, 3.1), PLAIN, "missed"),
+        (ratios(2.2, 2.2, 2.2), BESIDE, "noise"),
+        (ratios(2.4, 2.4, 2.4), BESIDE, "missed"),
+        (plain(2.4, 2.4, 2.4), BESIDE, "held"),
         (plain(2.9, 2.9, 2.9), AT_MOST, "noise"),
         (plain(3.1, 3.1, 3.1), AT_MOST, "missed"),
     ],
@@ -88,6 +95,14 @@ def test_rows_get_the_goals_of_the_table() -> None:
     assert done[0].reached is False
 
 
+def test_a_plain_goal_is_about_ours_alone() -> None:
+    """A peer may stand beside it all the same."""
+    slow = Row(table="filter", name="500 names", ours=1.5, other=0.1, unit="ms")
+    (done,) = set_goals([slow], [PLAIN])
+    assert done.reached is True
+    assert done.ratio == pytest.approx(15)
+
+
 def test_a_budget_whose_row_is_gone_is_found() -> None:
     """Only tables that were measured are looked at."""
     gone = Budget(table="filter", row="600 names", at_most=1)
@@ -102,6 +117,7 @@ def test_a_budget_whose_row_is_gone_is_found() -> None:
         ("- {table: a, row: b, at_most: 1, at_least: 1}", "either at_most or at_least"),
         ("- {table: a, row: b, at_most: 2, today: 1.5}", "reaches the goal"),
         ("- {table: a, row: b, at_least: 2, today: 2}", "reaches the goal"),
+        ("- {table: a, row: b, at_most: 2, ratio: 3}", "for a plain goal"),
         ("- {table: a, row: b, at_most: 2, margin: -1}", "below 0"),
         ("- {table: a, row: b, at_most: 2, tody: 3}", "tody"),
         ("- {table: a", "budgets"),

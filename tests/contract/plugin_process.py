@@ -19,9 +19,17 @@ LOG_TAIL = 4000
 
 
 class PluginProcess:
-    """A running plugin; `options` are the command line's, `log` gets what it says."""
+    """A running plugin; `options` are the command line's, `log` gets what it says.
 
-    def __init__(self, options: Mapping[str, object], log: Path) -> None:
+    `environment` is ours by default.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, object],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._port = free_port()
         self._log = log
         told = {**options, "ops-host": "127.0.0.1", "ops-port": self._port}
@@ -29,7 +37,7 @@ class PluginProcess:
             "device-plugin", *(f"--{name}={value}" for name, value in told.items())
         )
         with log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     @property
     def pid(self) -> int:

@@ -79,6 +79,16 @@ def test_initialisations_are_counted(dgx1: MockNvml) -> None:
     assert code_of(pynvml.nvmlDeviceGetUUID, old) == pynvml.NVML_ERROR_INVALID_ARGUMENT
 
 
+def test_calls_are_counted_by_function(dgx1: MockNvml) -> None:
+    """Whoever asks too much can be told so."""
+    before = dgx1.state.calls["nvmlDeviceGetCount_v2"]
+    pynvml.nvmlInit()
+    pynvml.nvmlDeviceGetCount()
+    pynvml.nvmlDeviceGetCount()
+    pynvml.nvmlShutdown()
+    assert dgx1.state.calls["nvmlDeviceGetCount_v2"] == before + 2
+
+
 def test_gpus_are_found_by_index_uuid_and_address(dgx1: MockNvml) -> None:
     """Three ways lead to one GPU; what is not there has its own code for each way."""
     uuid = gpu_uuid("n1", 5)
