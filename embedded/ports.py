@@ -42,7 +42,6 @@ def free_port() -> int:
 def _own_ports() -> Iterator[int]:
     """Yield the ports of block after block; when all blocks are taken, its own ones again."""
     own: list[int] = []
-    claims: list[socket.socket] = []  # held by this generator, so until the process ends
     blocks = list(range(_LOWEST, _end(), _BLOCK))
     random.shuffle(blocks)
     for block in blocks:
@@ -54,7 +53,7 @@ def _own_ports() -> Iterator[int]:
         except OSError:
             claim.close()
             continue
-        claims.append(claim)
+        claim.detach()  # open until the process ends
         own.extend(range(block, block + _BLOCK))
         yield from range(block, block + _BLOCK)
     yield from itertools.cycle(own)

@@ -3,7 +3,8 @@
 Equal hardware is interned (`hardware`), and so is each pair of hardware and free set (`state`):
 whatever is worked out about a free set is worked out once and then looked up by state number.
 `changed` holds, by row, the number of the last change to what scores depend on, so that whatever
-is worked out by row is worked out again for the rows that changed alone.
+is worked out by row is worked out again for the rows that changed alone. `roster` changes when a node
+comes or goes, and rows stand for other nodes than before.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class Columns:
         self.hardware_kind: list[int] = []
         self.epoch = 0
         self.fleet = 0
+        self.roster = 0
         self.change = 0
         self._shares: list[tuple[int, ...]] = []
         self._kind_ids: dict[Kind, int] = {}
@@ -277,6 +279,7 @@ class Columns:
         self.rows[name] = row
         self._ranks = None
         self.fleet += 1
+        self.roster += 1
         return row
 
     def drop(self, name: str) -> bool:
@@ -295,6 +298,7 @@ class Columns:
         self.memory[row] = self.memory_capacity[row] = self.pods[row] = 0
         self.load[row] = np.nan
         self.fleet += 1
+        self.roster += 1
         self._note(row)
         self._unused.append(row)
         self._ranks = None

@@ -119,6 +119,8 @@ def schedule(
         faults=tuple(passage.faults),
         seconds=passage.seconds,
         forecast=view.outlook.forecast(),
+        rows=view.rows,
+        roster=view.roster,
     )
 
 
@@ -204,4 +206,6 @@ def _refused(
         faults=tuple(passage.faults),
         seconds=passage.seconds,
         forecast=view.outlook.forecast(),
+        rows=view.rows,
+        roster=view.roster,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -12,6 +13,8 @@ from scheduler.engine.fence import Fault
 from scheduler.engine.request import PodRequest
 from scheduler.engine.sets import SetChoice
 from scheduler.engine.workload import Forecast
+
+NO_ROWS: Final[IntArray] = np.zeros(0, np.int64)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -53,7 +56,8 @@ class Decision(msgspec.Struct, frozen=True):
 
     `candidates` are the nodes considered, `accepted` the places of those that passed, in the
     order of `totals` and of each plugin's scores; `unknown` were asked for but are not in the
-    inventory. `shortlist` holds the chosen node first, then those within the profile's
+    inventory. `rows` are the candidates' rows in the columns, as long as those have this `roster`.
+    `shortlist` holds the chosen node first, then those within the profile's
     tolerance; it is empty when nobody passed. `could_preempt` are refused places where evicting
     pods of lower priority could help. `at` is the time that the cycle was given. `faults` are the
     plugins that were left out, `seconds` what each plugin took where a stopwatch was given,
@@ -74,6 +78,8 @@ class Decision(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
     seconds: dict[str, float] = {}
     forecast: Forecast = Forecast()
+    rows: IntArray = NO_ROWS
+    roster: int = -1
 
     @property
     def chosen(self) -> Option | None:

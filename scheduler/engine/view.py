@@ -73,6 +73,11 @@ class View:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def roster(self) -> int:
+        """Which nodes the rows stand for: another number when one has come or gone."""
+        return self._columns.roster
+
     def under(self, policy: Policy) -> Self:
         """Return the same candidates with another rule for choosing a set."""
         return self._like(self.rows, policy, self._names)

@@ -60,7 +60,10 @@ def digest(
     `at` is in Unix seconds, `seconds` what its parts took. `workload` is the decision's, if it
     was described before.
     """
-    ids = table.ids(decision.candidates)
+    if decision.roster == cluster.columns.roster:
+        ids = table.ids_of_rows(cluster.columns, decision.rows)
+    else:
+        ids = table.ids(decision.candidates)
     uid = decision.request.uid
     options = tuple(_chosen(cluster, uid, option) for option in decision.shortlist)
     scores: ScoreTable | None = None
@@ -156,7 +159,9 @@ def _best_first(decision: Decision) -> IntArray:
     near = order[: int((decision.totals >= least).sum())].tolist()
     places = {names[int(accepted[place])]: place for place in near}
     front = [places[option.node] for option in decision.shortlist]
-    return np.concatenate([np.array(front, np.int64), order[~np.isin(order, front)]])
+    others = np.ones(len(order), np.bool_)
+    others[front] = False
+    return np.concatenate([np.array(front, np.int64), order[others[order]]])
 
 
 def _scores(decision: Decision, ids: Ids, order: IntArray) -> ScoreTable:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.engine.columns import Columns
 from scheduler.engine.planner import Planner
 from scheduler.engine.request import PodRequest
 from scheduler.explain.digest import STRATEGY_TOP_KEPT, TOP_KEPT, digest, thin
@@ -177,6 +178,22 @@ def test_packed_sets_hold_what_was_packed(numbers: set[int]) -> None:
     packed = table.pack(np.array(sorted(numbers), np.int32))
     assert set(unpack(packed).tolist()) == numbers
     assert {number for number in range(200) if holds(packed, number)} == numbers
+
+
+@given(st.lists(st.tuples(st.sampled_from("+-?"), st.integers(0, 9)), max_size=30))
+def test_rows_have_the_numbers_of_the_names_in_them(steps: list[tuple[str, int]]) -> None:
+    """Whatever nodes came and went, and whoever got the row of one that is gone."""
+    columns, table = Columns(), NameTable()
+    for step, number in steps:
+        name = f"n{number}"
+        if step == "+":
+            columns.put(name, facts(mesh(2)), (1000, 1000))
+        elif step == "-":
+            columns.drop(name)
+        else:
+            rows = np.array(list(columns.rows.values()), np.int64)
+            numbered = table.ids_of_rows(columns, rows).tolist()
+            assert [table.names[one] for one in numbered] == list(columns.rows)
 
 
 def test_names_that_are_gone_do_not_stay_for_ever() -> None:
