@@ -183,8 +183,8 @@ async def connect_aio(kubeconfig: str | None = None) -> AioKubeClient:
             await config.load_kube_config(
                 config_file=kubeconfig, client_configuration=settings, persist_config=False
             )
-    # Without this aiohttp looks for a netrc file at each request, in a thread: a fifth of a Binding's
-    # time. The API server's credentials never come from one; a proxy may come from the environment.
+    # Else aiohttp looks for a netrc file at each request, in a thread: a third of what a pod costs
+    # the extender. The API server's credentials never come from one; only a proxy may be there.
     settings.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
     api = ApiClient(settings)
     api.user_agent = "gputopo"

@@ -3,8 +3,8 @@
 Equal hardware is interned (`hardware`), and so is each pair of hardware and free set (`state`):
 whatever is worked out about a free set is worked out once and then looked up by state number.
 `changed` holds, by row, the number of the last change to what scores depend on, so that whatever
-is worked out by row is worked out again for the rows that changed alone. `roster` changes when a node
-comes or goes, and rows stand for other nodes than before.
+is worked out by row is worked out again for the rows that changed alone. `roster` changes when
+a node comes or goes, and rows stand for other nodes than before.
 """
 
 from __future__ import annotations

@@ -11,7 +11,12 @@ from pathlib import Path
 from embedded.ports import free_port
 
 _MANY = 120
-_PRINT = f"from embedded.ports import free_port\nfor _ in range({_MANY}): print(free_port())"
+_PRINT = f"""
+import sys
+from embedded.ports import free_port
+for _ in range({_MANY}): print(free_port(), flush=True)
+sys.stdin.read()
+"""
 
 
 def test_no_outgoing_connection_is_given_such_a_port() -> None:
@@ -22,15 +27,23 @@ def test_no_outgoing_connection_is_given_such_a_port() -> None:
 
 
 def test_a_port_is_given_once_to_whatever_process_and_thread() -> None:
-    """Several processes that draw at once, and threads in this one, share no port."""
+    """Several processes that live at once, and threads in one, share no port."""
     drawing = [
-        subprocess.Popen([sys.executable, "-c", _PRINT], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", _PRINT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(4)
     ]
     with ThreadPoolExecutor(4) as threads:
         ports = list(threads.map(lambda _: free_port(), range(_MANY)))
     for process in drawing:
-        ports += map(int, process.communicate()[0].split())
+        assert process.stdout is not None
+        ports += [int(process.stdout.readline()) for _ in range(_MANY)]
+    for process in drawing:
+        process.communicate()
         assert process.returncode == 0
 
     assert len(set(ports)) == len(ports) == 5 * _MANY

@@ -53,6 +53,7 @@ class FixedAnswer:
         self._sock = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.connections = 0
+        self.asked: list[bytes] = []
         self.port = self._sock.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -62,7 +63,7 @@ class FixedAnswer:
             while True:
                 peer, _ = self._sock.accept()
                 self.connections += 1
-                peer.recv(65536)
+                self.asked.append(peer.recv(65536))
                 peer.sendall(self._answer)
                 if self._hang:
                     self._open.append(peer)
@@ -379,3 +380,36 @@ async def test_a_request_is_sent_once(tmp_path: Path) -> None:
     client.close()
     await aio.close()
     fixed.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def test_a_netrc_file_is_nobodys_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking for one at each request costs more than the request."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    fixed = FixedAnswer(OK, hang=False)
+    client = await connect_aio(fixed.kubeconfig(tmp_path / "config"))
+    await client.get("/api/v1/nodes/n1")
+    assert b"authorization" not in fixed.asked[0].lower()
+    await client.close()
+    fixed.close()
+
+
+async def test_a_proxy_in_the_environment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by kubectl; the proxy is asked for the API server's whole URL."""
+    proxy, away = FixedAnswer(OK, hang=False), FixedAnswer(OK, hang=False)
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+    client = await connect_aio(away.kubeconfig(tmp_path / "config"))
+    await client.get("/api/v1/nodes/n1")
+    assert proxy.asked[0].startswith(f"GET http://127.0.0.1:{away.port}/api/v1/nodes/n1 ".encode())
+    assert not away.asked
+    await client.close()
+    proxy.close()
+    away.close()
