@@ -14,10 +14,13 @@ from scheduler.extender.wire import FilterResult, decode_args, decode_names, enc
 
 
 async def filter_(request: Request) -> Response:
-    """Answer with the names that were asked about."""
+    """Answer with the names or whole nodes that were asked about."""
     args = decode_args("filter", await request.body())
-    names = decode_names("filter", args.node_names)
-    return Response(encode(FilterResult(node_names=names)), media_type="application/json")
+    if args.nodes is None:
+        result = FilterResult(node_names=decode_names("filter", args.node_names))
+    else:
+        result = FilterResult(nodes=args.nodes)
+    return Response(encode(result), media_type="application/json")
 
 
 def main() -> None:

@@ -1,147 +1,146 @@
-"""filter over HTTP beside a handler that only parses and echoes the same bytes; what it keeps."""
+"""The extender's verbs by size of the cluster, and filter beside a handler that echoes."""
 
 from __future__ import annotations
 
-import signal
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from embedded.apiserver import ApiServer
-from embedded.ports import free_port
-from embedded.processes import own_command
-from tests.bench.fleet import node, pod
-from tests.bench.memory import resident_mib
-from tests.bench.rows import Row, fit_exponent, percentile
-from tests.e2e.control_plane import answers
-from tests.e2e.process import Process
+from tests.bench.extender_world import (
+    NAMESPACE,
+    Caller,
+    ExtenderWorld,
+    asked_pod,
+    filter_body,
+    start_echo,
+)
+from tests.bench.fleet import node
+from tests.bench.growth import growth_row
+from tests.bench.rows import Row, percentile
+from tests.bench.watching import relist_seconds, time_node_events
 from topology.model import NodeTopology
 
 _TABLE: Final = "The extender's filter, beside a handler that echoes"
-_GROWTH: Final = "Growth with the number of nodes (exponent of the best fit)"
+_VERBS: Final = "The extender's other verbs"
+
+
+class Figures(NamedTuple):
+    """What was measured on one size.
+
+    Milliseconds of calls, filter's first, which makes tables, apart; MiB at rest; milliseconds of
+    a complete relist; microseconds of CPU for an event.
+    """
+
+    first: float
+    filter: list[float]
+    echo: list[float]
+    prioritize: list[float]
+    bind: list[float]
+    mib: float
+    relist: float
+    event: float
 
 
 def measure(*, quick: bool, topology: NodeTopology) -> Iterator[Row]:
-    """Time filter calls, alternating with echoes of the same bytes."""
-    sizes = (500, 5000) if quick else (500, 1500, 5000, 15000, 50000)
-    calls = 100 if quick else 300
-    medians, rests = [], []
-    empty = 0.0
+    """Time calls on clusters of several sizes, alternating with echoes of the same bytes."""
+    sizes = (500, 1500, 5000, 15000) if quick else (500, 1500, 5000, 15000, 50000)
+    all_figures = []
     for size in sizes:
-        ours, echo, mib = _measure_size(size, calls, topology)
-        ours_p50, echo_p50 = percentile(ours, 50), percentile(echo, 50)
-        medians.append(ours_p50)
-        rests.append(mib)
-        empty = empty or mib
-        yield Row(
-            table=_TABLE,
-            name=f"{size:,} names, p50",
-            ours=ours_p50,
-            other=echo_p50,
-            unit="ms",
-        )
-        yield Row(
-            table=_TABLE,
-            name=f"{size:,} names, p99",
-            ours=percentile(ours, 99),
-            other=percentile(echo, 99),
-            unit="ms",
-        )
-        yield Row(
-            table=_TABLE,
-            name=f"{size:,} names, p50 for each 1,000 of them",
-            ours=ours_p50 / size * 1000,
-            unit="ms",
-        )
-        yield Row(table=_TABLE, name=f"{size:,} nodes, memory at rest", ours=mib, unit="MiB")
+        figures = _measure_size(size, 60 if quick else 300, topology)
+        all_figures.append(figures)
+        yield from _show_size(size, figures)
+    series = {
+        "filter, p50": ([percentile(one.filter, 50) for one in all_figures], "ms"),
+        "prioritize, p50": ([percentile(one.prioritize, 50) for one in all_figures], "ms"),
+        "bind, p50": ([percentile(one.bind, 50) for one in all_figures], "ms"),
+        "an event of a node, CPU": ([one.event for one in all_figures], "us"),
+        "a relist, until it is heard": ([one.relist for one in all_figures], "ms"),
+        "the extender's memory": ([one.mib for one in all_figures], "MiB"),
+    }
+    for what, (values, unit) in series.items():
+        yield growth_row(what, sizes, values, unit)
     yield Row(
-        table=_GROWTH,
-        name=f"filter, {sizes[0]:,} to {sizes[-1]:,} nodes",
-        ours=fit_exponent(sizes, medians),
-        unit="",
-    )
-    yield Row(
-        table=_GROWTH,
-        name="extender's memory for each node, between the smallest and the largest",
-        ours=(rests[-1] - rests[0]) * 1024 / (sizes[-1] - sizes[0]),
+        table=_TABLE,
+        name="memory for each node, between the smallest and the largest",
+        ours=(all_figures[-1].mib - all_figures[0].mib) * 1024 / (sizes[-1] - sizes[0]),
         unit="KiB",
     )
 
 
-def _measure_size(
-    size: int, calls: int, topology: NodeTopology
-) -> tuple[list[float], list[float], float]:
-    folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
+def _show_size(size: int, figures: Figures) -> Iterator[Row]:
+    for percent in (50, 99):
+        yield Row(
+            table=_TABLE,
+            name=f"{size:,} names, p{percent}",
+            ours=percentile(figures.filter, percent),
+            other=percentile(figures.echo, percent),
+            unit="ms",
+        )
+    yield Row(table=_TABLE, name=f"{size:,} names, the first call", ours=figures.first, unit="ms")
+    yield Row(
+        table=_TABLE,
+        name=f"{size:,} names, p50 for each 1,000 of them",
+        ours=percentile(figures.filter, 50) / size * 1000,
+        unit="ms",
+    )
+    yield Row(table=_TABLE, name=f"{size:,} nodes, memory at rest", ours=figures.mib, unit="MiB")
+    for verb, times in (("prioritize", figures.prioritize), ("bind", figures.bind)):
+        yield Row(
+            table=_VERBS,
+            name=f"{verb}, {size:,} nodes, p50",
+            ours=percentile(times, 50),
+            unit="ms",
+            note="the embedded API server's part is in it" if verb == "bind" else "",
+        )
+
+
+def _measure_size(size: int, calls: int, topology: NodeTopology) -> Figures:
     names = [f"n{number:05}" for number in range(size)]
-    api = ApiServer()
-    api.start()
-    port, ops, echo_port = free_port(), free_port(), free_port()
-    extender = Process(
-        "extender",
-        own_command(
-            "extender",
-            f"--kubeconfig={api.write_kubeconfig(folder / 'kubeconfig')}",
-            f"--port={port}",
-            f"--ops-port={ops}",
-        ),
-        folder / "extender.log",
-    )
-    echo = Process(
-        "echo",
-        [sys.executable, "-m", "tests.bench.echo", str(echo_port)],
-        folder / "echo.log",
-    )
+    folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
+    echo, echo_port = start_echo(folder)
     try:
-        for name in names:
-            api.store.write("nodes", node(name, topology))
-        extender.start()
-        echo.start()
-        extender.wait_for(lambda: answers(f"http://127.0.0.1:{ops}/readyz"), 120)
-        echo.wait_for(lambda: _listens(echo_port), 30)
-        ours, other = _time_calls(port, echo_port, names, calls)
-        pid = extender.pid
-        assert pid is not None
-        return ours, other, resident_mib(pid)
+        with ExtenderWorld(node(name, topology) for name in names) as world:
+            mib = world.resident_mib()
+            first = world.caller.time("filter", filter_body("first", names))[0]
+            ours, other = _time_filters(world.caller, Caller(echo_port), names, calls)
+            prioritize, bind = _time_others(world, names, calls // 3)
+            event = time_node_events(world, names, topology, 5000).cpu_us
+            relist = min(relist_seconds(world, topology) for _ in range(3))
+            return Figures(first, ours, other, prioritize, bind, mib, 1000 * relist, event)
     finally:
-        extender.stop(signal.SIGKILL)
-        echo.stop(signal.SIGKILL)
-        api.stop()
+        echo.stop()
 
 
-def _time_calls(
-    port: int, echo_port: int, names: list[str], calls: int
+def _time_filters(
+    ours: Caller, echo: Caller, names: list[str], calls: int
 ) -> tuple[list[float], list[float]]:
-    ours, other = HTTPConnection("127.0.0.1", port), HTTPConnection("127.0.0.1", echo_port)
-    ours_ms: list[float] = []
-    other_ms: list[float] = []
+    times: tuple[list[float], list[float]] = ([], [])
     for number in range(calls):
-        asked = pod(f"p{number}", 1, "bench")
-        asked["metadata"] |= {"uid": f"u{number}", "namespace": "default"}
-        body = msgspec.json.encode({"Pod": asked, "NodeNames": names})
-        for connection, times in ((ours, ours_ms), (other, other_ms)):
-            begun = time.perf_counter()
-            connection.request("POST", "/filter", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            content = answer.read()
-            times.append((time.perf_counter() - begun) * 1000)
-            assert answer.status == 200, content[:300]
+        body = filter_body(f"p{number}", names)
+        for caller, taken in zip((ours, echo), times, strict=True):
+            milliseconds, content = caller.time("filter", body)
+            taken.append(milliseconds)
             assert msgspec.json.decode(content)["NodeNames"], content[:300]
-    return ours_ms, other_ms
+    return times
 
 
-def _listens(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=1)
-    try:
-        connection.request("GET", "/")
-        connection.getresponse().read()
-    except OSError:
-        return False
-    finally:
-        connection.close()
-    return True
+def _time_others(
+    world: ExtenderWorld, names: list[str], calls: int
+) -> tuple[list[float], list[float]]:
+    """Time prioritize of pods that no filter has planned, and bind of pods that one has."""
+    prioritize, bind = [], []
+    for number in range(calls):
+        body = filter_body(f"s{number}", names)
+        prioritize.append(world.caller.time("prioritize", body)[0])
+        name = f"b{number}"
+        asked = asked_pod(name)
+        world.api.store.write("pods", asked)
+        (chosen, *_) = world.caller.call("filter", filter_body(name, names))["NodeNames"]
+        told = {"PodName": name, "PodNamespace": NAMESPACE, "PodUID": name, "Node": chosen}
+        taken, content = world.caller.time("bind", msgspec.json.encode(told))
+        assert not msgspec.json.decode(content)["Error"], content[:300]
+        bind.append(taken)
+    return prioritize, bind

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 
 from cli.discovered import discover_machine
-from tests.bench import choice, engine, extender, plugin, recording
+from tests.bench import choice, engine, extender, plugin, recording, watching, whole_nodes
 from tests.bench.fleet import MACHINE
 from tests.bench.rows import Row
 from tests.e2e import components, sandbox
@@ -19,6 +19,11 @@ from topology.catalogue import load_machine
 
 Section = Callable[[bool], Iterator[Row]]
 """Takes whether to be quick."""
+
+
+def _on_nodes(measure: Callable[..., Iterator[Row]]) -> Section:
+    """Make a section of what needs the topology of a node."""
+    return lambda quick: measure(quick=quick, topology=discover_machine(load_machine(MACHINE)))
 
 
 def _control_plane(quick: bool) -> Iterator[Row]:
@@ -35,9 +40,9 @@ SECTIONS: Final[dict[str, Section]] = {
     "choice": lambda quick: choice.measure(quick=quick),
     "plugin": lambda quick: plugin.measure(quick=quick),
     "engine": lambda quick: engine.rows(quick=quick),
-    "extender": lambda quick: extender.measure(
-        quick=quick, topology=discover_machine(load_machine(MACHINE))
-    ),
+    "extender": _on_nodes(extender.measure),
+    "whole-nodes": _on_nodes(whole_nodes.measure),
+    "watching": _on_nodes(watching.measure),
     "explain": lambda quick: recording.rows(quick=quick),
     "control-plane": _control_plane,
 }
