@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -81,6 +82,13 @@ class Patience(msgspec.Struct, frozen=True):
 
 _PATIENCE = Patience()
 
+Later = Callable[[Callable[[], object]], object]
+"""Runs what can wait until the answer is out: a line in the log costs more than a choice."""
+
+
+def _at_once(work: Callable[[], object]) -> None:
+    work()
+
 
 class Desk:
     """Answers GetPreferredAllocation and Allocate for one resource.
@@ -117,14 +125,17 @@ class Desk:
         self._confirmed: dict[str, str] = {}
         self._confirmed_until = float("-inf")
 
-    def prefer(self, requests: Sequence[Request]) -> tuple[Plan, ...]:
-        """Return the set to prefer for each container; raises AllocationError to refuse the pod."""
+    def prefer(self, requests: Sequence[Request], later: Later = _at_once) -> tuple[Plan, ...]:
+        """Return the set to prefer for each container; raises AllocationError to refuse the pod.
+
+        What need not be done before the answer is out is handed to `later`.
+        """
         # The wait for a reading that is under way counts too.
         deadline = self._clock() + self._patience.admission
         with self._ledger.lock:
             rest = AWAIT_ALLOCATE_SECONDS
             try:
-                return tuple(self._prefer(request, deadline) for request in requests)
+                return tuple(self._prefer(request, deadline, later) for request in requests)
             except AllocationError:
                 self._metrics.preferred.labels(REFUSED).inc()
                 rest = self._patience.quiet
@@ -168,7 +179,7 @@ class Desk:
             self._traces.allocated(containers, since)
         return answers
 
-    def _prefer(self, request: Request, deadline: float) -> Plan:
+    def _prefer(self, request: Request, deadline: float, later: Later) -> Plan:
         since = self._traces.now()
         pods = self._pods()
         certain = True
@@ -197,7 +208,7 @@ class Desk:
         stock = self._stock()
         resource = stock.resource(self._resource)
         wanted = self._wanted(who, resource, pods)
-        found = self._plan(request, wanted, _Known(held, promised), stock, who)
+        found = self._plan(request, wanted, _Known(held, promised), stock, who, later)
         self._confirmed = held
         self._confirmed_until = self._clock() + CONFIRMED_SECONDS
         self._metrics.choice_seconds.observe(self._clock() - begun)
@@ -215,7 +226,13 @@ class Desk:
         return read_wanted(who.asking, names)
 
     def _plan(
-        self, request: Request, wanted: Wanted, known: _Known, stock: Stock, who: Identified
+        self,
+        request: Request,
+        wanted: Wanted,
+        known: _Known,
+        stock: Stock,
+        who: Identified,
+        later: Later,
     ) -> Plan:
         pod = who.asking.pod.key if who.asking else ""
         try:
@@ -234,12 +251,15 @@ class Desk:
             self._metrics.promised_taken.inc(found.promised_taken)
         if found.drift is not None:
             self._metrics.drift.labels(str(found.drift)).inc()
-            _log.warning(
-                "drift",
-                pod=pod,
-                reason=str(found.drift),
-                wanted=wanted.uuids,
-                preferred=found.uuids,
+            later(
+                partial(
+                    _log.warning,
+                    "drift",
+                    pod=pod,
+                    reason=str(found.drift),
+                    wanted=wanted.uuids,
+                    preferred=found.uuids,
+                )
             )
         return found
 

@@ -59,7 +59,7 @@ class Endpoint:
         metrics: Metrics,
         place: Place,
         numa_hints: bool,
-        on_allocated: Callable[[], None],
+        on_answered: Callable[[], None],
         offer: Callable[[], Offer | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,7 +72,7 @@ class Endpoint:
         self._ever = False
         self.devices = 0
         self.listing = Listing(self._list(Resource(resource)), self._wake)
-        servicer = Servicer(desk, self.listing, metrics, on_allocated)
+        servicer = Servicer(desk, self.listing, metrics, on_answered)
         self.registrar = self._make_registrar(place, servicer, metrics)
 
     def _make_registrar(

@@ -37,9 +37,9 @@ class Offer(msgspec.Struct, frozen=True):
 class Ledger:
     """What kubelet said last, and the lock that all desks share.
 
-    `timeout` is the patience with one List outside of an admission. `on_reading` is called after
-    every answer, which is `last` then. `allocatable` asks what kubelet would give out; `offer`
-    is its answer.
+    `timeout` is the patience with one List outside of an admission. `on_reading` is called by
+    `read_back` alone, when there is an answer that it was not called for yet; `last` is the newest.
+    `allocatable` asks what kubelet would give out; `offer` is its answer.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Ledger:
     ) -> None:
         self._reader = reader
         self._allocatable = allocatable
+        self._untold = False
         self.offer: Offer | None = None
         self._metrics = metrics
         self._timeout = timeout
@@ -76,14 +77,23 @@ class Ledger:
             raise
         self._metrics.pod_resources.labels(OK).inc()
         self.last = reading
-        self._on_reading()
+        self._untold = True
         return reading
 
     def read_back(self) -> Reading | None:
         """Ask kubelet outside of admissions; None if one is or may be under way.
 
-        Raises PodResourcesError.
+        What kubelet has answered in an admission is passed on either way: there it would make pods
+        wait for the publisher and the gauges. Raises PodResourcesError.
         """
+        try:
+            return self._ask_outside()
+        finally:
+            if self._untold:
+                self._untold = False
+                self._on_reading()
+
+    def _ask_outside(self) -> Reading | None:
         if not self.lock.acquire(blocking=False):
             return None
         try:

@@ -181,7 +181,7 @@ class Plugin:
             workers=workers,
             on_stock=self._tell,
             on_config=self._take_config,
-            on_allocated=self.read_back.wake,
+            on_answered=self.read_back.wake,
             traces=traces,
         )
         responses, hold_seconds = self._health_rules(first)

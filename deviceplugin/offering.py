@@ -35,7 +35,7 @@ class Offering:
 
     `reader` follows the configuration of which `first` is the first. `on_stock` is called when
     what is offered has changed and kubelet has been told, `on_config` with each new configuration
-    before it is used, `on_allocated` after each Allocate.
+    before it is used, `on_answered` after each answer about devices.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Offering:
         workers: Workers,
         on_stock: Callable[[Stock], None],
         on_config: Callable[[Config], None],
-        on_allocated: Callable[[], None],
+        on_answered: Callable[[], None],
         traces: Traces | None = None,
     ) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class Offering:
         self._workers = workers
         self._on_stock = on_stock
         self._on_config = on_config
-        self._on_allocated = on_allocated
+        self._on_answered = on_answered
         self._traces = traces
         self._kubelet_socket = first.flags.kubelet_socket
         self._store = Store(first, look=self._look, on_change=self._tell, main=settings.resource)
@@ -182,7 +182,7 @@ class Offering:
                 self._registry,
             ),
             numa_hints=settings.numa_hints,
-            on_allocated=self._on_allocated,
+            on_answered=self._on_answered,
             offer=lambda: self._ledger.offer,
         )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NoReturn
 
 import grpc
 import structlog
 
 from deviceplugin.allocation import Request
-from deviceplugin.desk import Desk
+from deviceplugin.desk import Desk, Later
 from deviceplugin.edits.answer import ContainerAnswer
 from deviceplugin.errors import (
     AllocationError,
@@ -38,18 +39,18 @@ _log = structlog.get_logger("deviceplugin.servicer")
 
 
 class Servicer(api_pb2_grpc.DevicePluginServicer):
-    """What kubelet calls. `on_allocated` is called after each Allocate, before it is answered."""
+    """What kubelet calls. `on_answered` is called after each answer about devices."""
 
     def __init__(
         self,
         desk: Desk,
         listing: Listing,
         metrics: Metrics,
-        on_allocated: Callable[[], None] = lambda: None,
+        on_answered: Callable[[], None] = lambda: None,
     ) -> None:
         self._desk = desk
         self._listing = listing
-        self._on_allocated = on_allocated
+        self._on_answered = on_answered
         self._preferred_seconds = metrics.rpc_seconds.labels(str(Rpc.PREFERRED))
         self._allocate_seconds = metrics.rpc_seconds.labels(str(Rpc.ALLOCATE))
 
@@ -78,6 +79,8 @@ class Servicer(api_pb2_grpc.DevicePluginServicer):
     ) -> api_pb2.PreferredAllocationResponse:
         """Say which devices each container should get."""
         with self._preferred_seconds.time():
+            later = _after(context)
+            later(self._on_answered)
             try:
                 plans = self._desk.prefer(
                     [
@@ -87,7 +90,8 @@ class Servicer(api_pb2_grpc.DevicePluginServicer):
                             container.allocation_size,
                         )
                         for container in request.container_requests
-                    ]
+                    ],
+                    later,
                 )
             except AllocationError as error:
                 _refuse(context, error)
@@ -110,8 +114,9 @@ class Servicer(api_pb2_grpc.DevicePluginServicer):
             _refuse(context, error)
         finally:
             self._allocate_seconds.observe(time.perf_counter() - begun)
-        self._on_allocated()
-        _log.info("allocated", devices=asked)
+        later = _after(context)
+        later(self._on_answered)
+        later(partial(_log.info, "allocated", devices=asked))
         return api_pb2.AllocateResponse(container_responses=[_translate(one) for one in answers])
 
     def PreStartContainer(  # noqa: N802 -- kubelet's name
@@ -143,6 +148,16 @@ def _translate(one: ContainerAnswer) -> api_pb2.ContainerAllocateResponse:
         annotations=one.annotations,
         cdi_devices=[api_pb2.CDIDevice(name=name) for name in one.cdi_devices],
     )
+
+
+def _after(context: grpc.ServicerContext) -> Later:
+    """Return what runs work when the call is over."""
+
+    def later(work: Callable[[], object]) -> None:
+        if not context.add_callback(work):
+            work()
+
+    return later
 
 
 def _refuse(context: grpc.ServicerContext, error: AllocationError) -> NoReturn:

@@ -308,10 +308,14 @@ def test_reading_gives_way_to_an_admission(world: World) -> None:
 
 
 def test_every_answer_of_kubelet_is_passed_on(world: World) -> None:
-    """The books of an admission serve the publisher too."""
+    """The books of an admission serve the publisher too, once the pod has its answer."""
     assert world.ledger.last is None
     world.admit(pod("a", 1), a={"c0": NONE}, b={"c0": names(2)})
     world.ask(1)
     assert world.ledger.last is not None
     assert world.ledger.last.everything().holders() == {"g2": "d/b"}
+    assert world.told == 0
+    assert world.ledger.read_back() is None
+    assert world.told == 1
+    world.ledger.read_back()
     assert world.told == 1
