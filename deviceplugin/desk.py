@@ -82,11 +82,11 @@ class Patience(msgspec.Struct, frozen=True):
 
 _PATIENCE = Patience()
 
-Later = Callable[[Callable[[], object]], object]
+Later = Callable[[Callable[[], None]], None]
 """Runs what can wait until the answer is out: a line in the log costs more than a choice."""
 
 
-def _at_once(work: Callable[[], object]) -> None:
+def _at_once(work: Callable[[], None]) -> None:
     work()
 
 
@@ -208,7 +208,9 @@ class Desk:
         stock = self._stock()
         resource = stock.resource(self._resource)
         wanted = self._wanted(who, resource, pods)
-        found = self._plan(request, wanted, _Known(held, promised), stock, who, later)
+        found = self._plan(request, wanted, _Known(held, promised), stock, who)
+        if found.drift is not None:
+            later(partial(_tell_drift, who, wanted, found))
         self._confirmed = held
         self._confirmed_until = self._clock() + CONFIRMED_SECONDS
         self._metrics.choice_seconds.observe(self._clock() - begun)
@@ -226,15 +228,9 @@ class Desk:
         return read_wanted(who.asking, names)
 
     def _plan(
-        self,
-        request: Request,
-        wanted: Wanted,
-        known: _Known,
-        stock: Stock,
-        who: Identified,
-        later: Later,
+        self, request: Request, wanted: Wanted, known: _Known, stock: Stock, who: Identified
     ) -> Plan:
-        pod = who.asking.pod.key if who.asking else ""
+        pod = _name(who)
         try:
             found = self._choose(request, wanted, known, stock)
         except (RequestError, SelectionError) as error:
@@ -251,16 +247,6 @@ class Desk:
             self._metrics.promised_taken.inc(found.promised_taken)
         if found.drift is not None:
             self._metrics.drift.labels(str(found.drift)).inc()
-            later(
-                partial(
-                    _log.warning,
-                    "drift",
-                    pod=pod,
-                    reason=str(found.drift),
-                    wanted=wanted.uuids,
-                    preferred=found.uuids,
-                )
-            )
         return found
 
     def _choose(self, request: Request, wanted: Wanted, known: _Known, stock: Stock) -> Plan:
@@ -304,6 +290,20 @@ class _Known(msgspec.Struct, frozen=True):
 
     held: dict[str, str]
     promised: frozenset[str]
+
+
+def _tell_drift(who: Identified, wanted: Wanted, found: Plan) -> None:
+    _log.warning(
+        "drift",
+        pod=_name(who),
+        reason=str(found.drift),
+        wanted=wanted.uuids,
+        preferred=found.uuids,
+    )
+
+
+def _name(who: Identified) -> str:
+    return who.asking.pod.key if who.asking else ""
 
 
 def _places(uuids: frozenset[str], where: Mapping[str, int]) -> GpuSet:

@@ -153,7 +153,7 @@ def _translate(one: ContainerAnswer) -> api_pb2.ContainerAllocateResponse:
 def _after(context: grpc.ServicerContext) -> Later:
     """Return what runs work when the call is over."""
 
-    def later(work: Callable[[], object]) -> None:
+    def later(work: Callable[[], None]) -> None:
         if not context.add_callback(work):
             work()
 

@@ -38,10 +38,13 @@ from runtime.kube_wire import (
     plain,
     said,
 )
-from runtime.lean_imports import without_init
+from runtime.lean_imports import put_off, without_init
 
 _PACKAGES = ("kubernetes", "kubernetes.config", "kubernetes.utils")
 """The packages that would bring in what nobody here uses."""
+
+_OAUTH = ("oauthlib", "oauthlib.oauth2", "requests_oauthlib")
+"""What a kubeconfig needs that names OpenID Connect, and no other."""
 
 __all__ = ["AioKubeClient", "KubeClient", "Query", "WatchStream", "connect", "connect_aio"]
 
@@ -227,8 +230,7 @@ def connect(kubeconfig: str | None = None) -> KubeClient:
     settings = Configuration()
     with access(kubeconfig):
         if not in_cluster(config, kubeconfig, settings):
-            with without_init(*_PACKAGES):
-                # OAuth comes with it, which a service account does without.
+            with without_init(*_PACKAGES), put_off(*_OAUTH):
                 from kubernetes.config import kube_config  # noqa: PLC0415 -- as above
             kube_config.load_kube_config(
                 config_file=kubeconfig, client_configuration=settings, persist_config=False

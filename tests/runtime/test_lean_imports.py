@@ -35,7 +35,7 @@ def kubeconfig(tmp_path: Path) -> Path:
 
 
 def test_the_client_comes_without_its_package(kubeconfig: Path) -> None:
-    """Connecting and calling imports neither the dynamic client nor JSON schemas."""
+    """Connecting and calling imports no dynamic client, no JSON schemas, no OAuth."""
     code = """
 import sys
 from runtime.errors import UnreachableError
@@ -46,7 +46,7 @@ try:
 except UnreachableError:
     print("called")
 client.close()
-wanted = {"kubernetes.dynamic", "kubernetes.watch", "jsonschema", "websocket"}
+wanted = {"kubernetes.dynamic", "kubernetes.watch", "jsonschema", "oauthlib", "requests"}
 print(sorted(wanted & sys.modules.keys()))
 """
     assert _run(code, str(kubeconfig)) == "called\n[]"
@@ -67,6 +67,24 @@ assert kubernetes.config.ConfigException is sys.modules[
 print(kubernetes.watch.Watch.__name__, kubernetes.client.CoreV1Api.__name__)
 """
     assert _run(code, str(kubeconfig)) == "Watch CoreV1Api"
+
+
+def test_what_is_put_off_comes_with_its_first_use(kubeconfig: Path) -> None:
+    """A kubeconfig that logs in by OpenID Connect gets the real session, and its real errors."""
+    code = """
+import sys
+from runtime.kube import connect
+connect(sys.argv[1]).close()
+from kubernetes.config import kube_config
+assert not {"oauthlib", "requests_oauthlib"} & sys.modules.keys()
+errors = kube_config.oauthlib.oauth2.rfc6749.errors
+session = kube_config.OAuth2Session(client_id="c")
+import oauthlib.oauth2
+import requests_oauthlib
+assert type(session) is requests_oauthlib.OAuth2Session
+print(errors.InvalidClientIdError is oauthlib.oauth2.rfc6749.errors.InvalidClientIdError)
+"""
+    assert _run(code, str(kubeconfig)) == "True"
 
 
 def test_what_is_hidden_is_hidden_for_a_while() -> None:
