@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from runtime.errors import QuantityError
 
@@ -45,7 +46,13 @@ def parse_quantity(value: str | float) -> Fraction:
         if not math.isfinite(value):
             raise QuantityError(value, "not a finite number")
         # By its shortest text: 0.1 means a tenth, not its binary neighbour.
-        return parse_quantity(repr(value))
+        return _read(repr(value))
+    return _read(value)
+
+
+# Pods ask for few different amounts, each of which is looked at five times on its way to a node.
+@lru_cache(1024)
+def _read(value: str) -> Fraction:
     text = value.strip()
     if len(text) > _LENGTH:
         raise QuantityError(f"{text[:16]}...", f"longer than {_LENGTH} characters")

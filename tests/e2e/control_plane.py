@@ -71,7 +71,7 @@ class ControlPlane:
         self._tokens = {ADMIN: ("system:masters",), SCHEDULER: (), CONTROLLERS: ()} | {
             f"system:node:{name}": ("system:nodes",) for name in nodes
         }
-        self._etcd = self._make_etcd()
+        self.etcd = self._make_etcd()
         self.api_server = self._make_api_server("0.0.0.0" if service_address else "127.0.0.1")
         others = []
         if controllers:
@@ -95,8 +95,8 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End everything; the folder stays."""
-        for process in (*self._others, self.api_server, self._etcd):
-            process.stop(signal.SIGTERM if process is self._etcd else signal.SIGKILL)
+        for process in (*self._others, self.api_server, self.etcd):
+            process.stop(signal.SIGTERM if process is self.etcd else signal.SIGKILL)
         with contextlib.suppress(OSError):
             subprocess.run(["umount", str(self._data)], check=False, capture_output=True)
 
@@ -306,9 +306,9 @@ class ControlPlane:
         # In memory: a disk's fsync would be most of what the cases wait for.
         self._data.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(self._data)], check=True)
-        self._etcd.start()
+        self.etcd.start()
         health = f"http://127.0.0.1:{self._etcd_port}/health"
-        self._etcd.wait_for(lambda: answers(health), 30)
+        self.etcd.wait_for(lambda: answers(health), 30)
 
     def _ask_etcd(self, verb: str, body: Any) -> Any:
         """Ask etcd through its JSON gateway, which numbers as strings."""

@@ -22,8 +22,8 @@ class LinkLoss:
 
     def score(self, view: View, request: PodRequest) -> FloatArray:
         """Return minus the GB/s lost; nothing for nodes of unknown topology."""
-        loss = np.nan_to_num(np.where(view.annotated, view.loss(request), 0.0))
-        lost: FloatArray = -loss * _worth(view)
+        loss = view.loss(request)
+        lost: FloatArray = np.where(np.isnan(loss), 0.0, -loss * _worth(view))
         return lost
 
     def normalize(self, view: View, raw: FloatArray) -> FloatArray:
