@@ -34,7 +34,7 @@ e2e: install  ## the same on real Kubernetes components; needs root and, the fir
 image: install  ## the image of both daemons as an OCI archive, without a container daemon or root
 	@$(BIN)/python -m daemonset.images.gputopo $(ARGS)
 
-bench: install  ## tables of what it costs, beside peers; QUICK=1 for a short run, ARGS="plugin" for a section
+bench: install  ## tables of what it costs, beside peers; QUICK=1 for a short run, ARGS="plugin" for a section, OPENB=folder
 	$(BIN)/python -m tests.bench.run $(if $(QUICK),--quick) $(ARGS)
 
 bench-check: install  ## the same, and an error where a row misses its budget time and again

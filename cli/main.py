@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "topo": ("cli.topo", "Discover a machine through NVML and print its matrix."),
     "allocate": ("cli.allocate", "The GPU set that would be chosen on a machine."),
     "simulate": ("cli.simulate", "A trace replayed under the published protocol, by policy."),
+    "bench": ("cli.bench", "What choosing costs here, by machine and size of the cluster."),
     "node": ("cli.node", "One node: its links, who holds what, health, the last XIDs."),
     "mock-nvml": (
         "cli.mock_nvml",

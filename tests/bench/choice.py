@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.bench import reference_allocator
 from tests.bench.reference_allocator import Asked
-from tests.bench.rows import Row, summarise
+from tests.bench.rows import Row, fit_exponent, summarise
 from tests.topology.machines import machine_class
 from topology.catalogue import load_machine
 from topology.choice import Request
@@ -24,6 +24,10 @@ MACHINES: Final = {
     10: ("a40-10x-two-switches",),
     16: ("dgx2-16x-v100",),
 }
+GROWING: Final = ("l40s-4x", "l40s-8x", "a40-10x-two-switches", "dgx2-16x-v100")
+"""Machines of ever more GPUs, for how choosing half of them grows."""
+
+_GROWTH: Final = "Growth with the number of GPUs (exponent of the best fit)"
 _SPEED: Final = "Choosing a set, beside the reference allocator"
 _QUALITY: Final = "Sets chosen, beside the reference allocator's"
 
@@ -33,6 +37,35 @@ def measure(*, quick: bool) -> Iterator[Row]:
     for gpus, names in MACHINES.items():
         for name in names[:1] if quick else names:
             yield from _measure_machine(name, gpus, quick=quick)
+    yield from _measure_growth()
+
+
+def _measure_growth() -> Iterator[Row]:
+    """Let half of all GPUs be chosen, on machines of four sizes."""
+    sizes, ours, theirs, built = [], [], [], []
+    for name in GROWING:
+        cls = machine_class(load_machine(name))
+        begun = time.perf_counter()
+        chooser = Chooser(Tables(cls), TRAINING)
+        built.append(time.perf_counter() - begun)
+        sizes.append(cls.count)
+        asked = Asked(tuple(range(cls.count)), cls.count // 2)
+        ours.append(_time_choice(chooser, asked))
+        (answer,) = reference_allocator.ask(cls, [asked], rounds=20, seconds=0.2)
+        theirs.append(summarise(answer.nanoseconds or (1,))[0] / 1000)
+    shown = ", ".join(map(str, sizes))
+    for what, values, unit in (
+        ("ours, choosing half of them", ours, "us"),
+        ("the reference allocator, choosing half of them", theirs, "us"),
+        ("our tables, built once for each kind of machine", [1e3 * one for one in built], "ms"),
+    ):
+        yield Row(
+            table=_GROWTH,
+            name=f"{what}: {shown} GPUs",
+            ours=fit_exponent(sizes, values),
+            unit="",
+            note=", ".join(f"{value:,.3g}" for value in values) + f" {unit}",
+        )
 
 
 def _measure_machine(name: str, gpus: int, *, quick: bool) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from tests.bench.rows import Row, fit_exponent
 LARGE: Final = 50_000
 """The number of nodes that every cost is told for."""
 
-_TABLE: Final = "Growth with the number of nodes: exponent of the best fit (1: as the cluster does)"
+_TABLE: Final = "Growth with the number of nodes (exponent of the best fit)"
 
 
 def growth_row(what: str, sizes: Sequence[int], values: Sequence[float], unit: str) -> Row:

@@ -80,9 +80,10 @@ def _columns(rows: Iterable[Row]) -> dict[str, list[str]]:
 
 
 def _cells(row: Row) -> list[str]:
-    ours = _number(row.ours)
+    spread = ""
     if row.spread is not None:
-        ours += f" ({_number(row.spread[0])}-{_number(row.spread[1])})"
+        spread = f" ({_number(row.spread[0])}-{_number(row.spread[1])})"
+    ours = "" if row.ours is None else f"{_number(row.ours)}{spread} {row.unit}".rstrip()
     goal = ""
     if row.goal is not None:
         goal = f"{row.wanted} {row.goal:g}"
@@ -92,7 +93,7 @@ def _cells(row: Row) -> list[str]:
             goal += f", held to {row.held_to:g}"
     other = "" if row.other is None else f"{_number(row.other)} {row.unit}".rstrip()
     ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
-    return [row.name, f"{ours} {row.unit}".rstrip(), other, ratio, goal, row.note]
+    return [row.name, ours, other, ratio, goal, row.note]
 
 
 def _number(value: float) -> str:

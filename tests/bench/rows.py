@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Literal
@@ -14,7 +15,8 @@ Wanted = Literal["at most", "at least"]
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One comparison: ours beside a peer or a limit, measured in the same run.
 
-    `ours` and `other` are in `unit`; `other` is None where there is nothing to stand beside. `goal`
+    `ours` and `other` are in `unit`; one is None where there is nothing to stand beside the other.
+    No ratio is made of what is `foreign`: the other was measured elsewhere. `goal`
     bounds the ratio ours/other, or ours itself where there is no other or the goal is `plain`;
     `held_to` is what it may not fall behind while that is missed. `spread` is the least and the
     greatest of what `ours` is the median of. `note` says what no column does.
@@ -22,25 +24,29 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     table: str
     name: str
-    ours: float
+    ours: float | None
     other: float | None = None
     unit: str
     wanted: Wanted = "at most"
     goal: float | None = None
     plain: bool = False
+    foreign: bool = False
     held_to: float | None = None
     spread: tuple[float, float] | None = None
     note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the other; None if there is none."""
-        return self.ours / self.other if self.other else None
+        """Ours over the other; None if there is none, or none that can be compared."""
+        if self.foreign or self.ours is None or not self.other:
+            return None
+        return self.ours / self.other
 
     @property
     def judged(self) -> float:
-        """The number that the goal is about."""
-        return self.ours if self.plain or self.ratio is None else self.ratio
+        """The number that the goal is about; not a number where nothing of ours was measured."""
+        number = self.ours if self.plain or self.ratio is None else self.ratio
+        return math.nan if number is None else number
 
     @property
     def reached(self) -> bool | None:

@@ -15,6 +15,7 @@ from typing import Final
 
 from rich.console import Console
 
+from tests.bench import published
 from tests.bench.about import describe_run, load
 from tests.bench.budgets import TABLE, Budget, read_budgets, set_goals, unused
 from tests.bench.check import check_again, complain
@@ -24,6 +25,9 @@ from tests.bench.sections import SECTIONS
 from tests.e2e.errors import MissingError
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+
+PUBLISHED: Final = "published"
+"""The section that measures nothing, and comes last."""
 
 
 def measure(name: str, *, quick: bool, budgets: Sequence[Budget], progress: Console) -> list[Row]:
@@ -56,6 +60,8 @@ def main(words: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     lost: list[str] = []
     for name in given.sections or SECTIONS:
+        if name == PUBLISHED:
+            continue
 
         def again(name: str = name) -> list[Row]:
             return measure(name, quick=given.quick, budgets=budgets, progress=progress)
@@ -65,6 +71,10 @@ def main(words: Sequence[str] | None = None) -> int:
         show(measured, console)
         if given.check:
             lost += check_again(measured, again, budgets, progress)
+    if not given.sections or PUBLISHED in given.sections:
+        others = list(published.rows(rows))
+        rows += others
+        show(others, console)
     _write(rows, about, given)
     complain(rows, progress)
     if not given.quick:
@@ -84,6 +94,7 @@ def _write(rows: Sequence[Row], about: dict[str, str], given: argparse.Namespace
 
 
 def _read_words(words: Sequence[str] | None) -> argparse.Namespace:
+    names = (*SECTIONS, PUBLISHED)
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")
     parser.add_argument(
@@ -91,16 +102,19 @@ def _read_words(words: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="repeat what misses its budget; exit with 1 if it clearly does",
     )
+    parser.add_argument("--openb", type=Path, help="folder of the openb lists, for placement")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--markdown", type=Path, help="write the tables there")
     parser.add_argument(
         "--page", action="store_true", help="write the tables of a whole run into the documentation"
     )
-    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(names)}; all by default")
     given = parser.parse_args(words)
-    unknown = set(given.sections) - SECTIONS.keys()
+    if given.openb:
+        os.environ["OPENB"] = str(given.openb)
+    unknown = set(given.sections) - set(names)
     if unknown:
-        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if given.page and (given.quick or given.sections):
         parser.error("--page is for a whole run: without --quick and names of sections")
     return given

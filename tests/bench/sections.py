@@ -11,7 +11,16 @@ import msgspec
 from rich.console import Console
 
 from cli.discovered import discover_machine
-from tests.bench import choice, engine, extender, plugin, recording, watching, whole_nodes
+from tests.bench import (
+    choice,
+    engine,
+    extender,
+    placement,
+    plugin,
+    recording,
+    watching,
+    whole_nodes,
+)
 from tests.bench.fleet import MACHINE
 from tests.bench.rows import Row
 from tests.e2e import components, sandbox
@@ -44,5 +53,6 @@ SECTIONS: Final[dict[str, Section]] = {
     "whole-nodes": _on_nodes(whole_nodes.measure),
     "watching": _on_nodes(watching.measure),
     "explain": lambda quick: recording.rows(quick=quick),
+    "placement": lambda quick: placement.measure(quick=quick),
     "control-plane": _control_plane,
 }
