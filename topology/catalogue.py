@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from topology.errors import MachineFileError
-from topology.machines import Machine, parse_machine
+from topology.machine_yaml import parse_machine
+from topology.machines import Machine
 
 _SUFFIX = ".yaml"
 

@@ -14,7 +14,8 @@ from tests.mock_nvml.rig import Rig, differences, rig
 from tests.mock_nvml.strategies import machines
 from topology.catalogue import load_machine, shipped_names
 from topology.links import Level
-from topology.machines import Machine, parse_machine
+from topology.machine_yaml import parse_machine
+from topology.machines import Machine
 from topology.model import NodeTopology
 
 SHIPPED = shipped_names()

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from topology.machines import Machine, parse_machine
+from topology.machine_yaml import parse_machine
+from topology.machines import Machine
 
 _MODELS = ("8x H100", "2x RTX 3090 with bridge", "8x V100 SXM2", "8x A100 SXM4", "new silicon")
 _RANGES = ("0-1", "0,3-9,11-17", "", None)

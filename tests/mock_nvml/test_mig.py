@@ -18,7 +18,7 @@ from mock_nvml.mig import MigState
 from mock_nvml.mig_profiles import geometry_of, named_profiles
 from mock_nvml.products import find_product
 from topology.catalogue import load_machine
-from topology.machines import parse_machine
+from topology.machine_yaml import parse_machine
 
 A100 = "dgx-a100-8x"
 

@@ -16,7 +16,8 @@ from mock_nvml.tree import grow_tree
 from tests.mock_nvml.strategies import machines
 from topology.catalogue import load_machine, shipped_names
 from topology.links import Level
-from topology.machines import Machine, parse_machine
+from topology.machine_yaml import parse_machine
+from topology.machines import Machine
 from topology.pci import pci_order
 
 NODES = [

@@ -13,7 +13,7 @@ import yaml
 from topology.catalogue import load_machine, shipped_names
 from topology.errors import MachineFileError
 from topology.links import Level
-from topology.machines import parse_machine
+from topology.machine_yaml import parse_machine
 from topology.pci import normalise_pci
 
 Change = Callable[[dict[str, Any]], Any]
