@@ -17,19 +17,17 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
+from runtime.bell import Bell
 from runtime.errors import WorkerEndedError
 
 STOP_DEADLINE = 10.0
 """Seconds for an ordered stop; the kubelet's own patience is 30."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-_TURN_SECONDS: Final = 1.0
-"""The longest time that a signal may wait for its handler."""
 
 _log = structlog.get_logger("runtime.lifecycle")
 
@@ -55,6 +53,7 @@ class Workers:
         self._workers: list[_Worker] = []
         # put() may be called inside a signal handler, an Event's set() may not.
         self._asked: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._bell = Bell()
         self._signals = 0
 
     def start(
@@ -69,9 +68,14 @@ class Workers:
     def ask_stop(self, cause: object) -> None:
         """Ask for the stop; the first cause counts. Never blocks, works in signal handlers."""
         self._asked.put(cause)
+        self._bell.ring()
 
     def take_signals(self) -> None:
-        """Let SIGTERM and SIGINT ask for the stop. Main thread only."""
+        """Let SIGTERM and SIGINT ask for the stop; `wait` hears every other one too.
+
+        Main thread only.
+        """
+        self._bell.hear_signals()
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
 
@@ -79,13 +83,11 @@ class Workers:
         """Wait until somebody asks for the stop; False when `timeout` seconds passed before."""
         end = math.inf if timeout is None else time.monotonic() + timeout
         while not self.stopping.is_set():
-            left = end - time.monotonic()
             try:
-                # Python runs signal handlers in the main thread between two steps of its own; a
-                # signal that the kernel gives to another thread does not end a wait without limit.
-                self.cause = self._asked.get(timeout=max(0.0, min(left, _TURN_SECONDS)))
+                self.cause = self._asked.get_nowait()
             except queue.Empty:
-                if left <= _TURN_SECONDS:
+                # Python runs signal handlers between two steps of the main thread, thus after this.
+                if not self._bell.wait(end - time.monotonic()):
                     return False
                 continue
             self.stopping.set()

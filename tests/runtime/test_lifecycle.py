@@ -160,6 +160,47 @@ print("stopped by", workers.cause, flush=True)
 sys.exit(workers.exit_code())
 """
 
+ASIDE = """
+import signal, sys, threading
+from runtime.lifecycle import Workers
+workers = Workers()
+workers.take_signals()
+def hit() -> None:
+    # When the main thread lies down cannot be seen; long after it is about to.
+    workers.stopping.wait(0.2)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    workers.stopping.wait()
+workers.start("hit", hit)
+workers.wait()
+workers.shut_down()
+print("stopped by", workers.cause, flush=True)
+sys.exit(workers.exit_code())
+"""
+
+HEARD = """
+import os, signal, sys, time
+from runtime.lifecycle import Workers
+workers = Workers()
+heard = []
+def note(*_: object) -> None:
+    heard.append(1)
+    os.write(1, b"%d\\n" % len(heard))
+def work() -> None:
+    while not workers.stopping.is_set():
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+        time.sleep(0.003)
+workers.take_signals()
+signal.signal(signal.SIGHUP, note)
+for name in ("a", "b", "c"):
+    workers.start(name, work)
+print("ready", flush=True)
+workers.wait()
+workers.shut_down()
+sys.exit(workers.exit_code())
+"""
+
 LOOP = """
 import asyncio, sys
 from runtime.lifecycle import run_until_signal
@@ -198,6 +239,26 @@ def test_a_second_signal_kills(program: str) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
     assert process.returncode == -signal.SIGTERM
+
+
+def test_a_signal_is_heard_whichever_thread_gets_it() -> None:
+    """The kernel may give it to a thread that waits for something else."""
+    with started(ASIDE, "quick") as process:
+        rest, _ = process.communicate(timeout=20)
+    assert rest.splitlines()[-1] == "stopped by SIGTERM"
+    assert process.returncode == 0
+
+
+def test_no_signal_waits_for_the_next() -> None:
+    """However close upon each other, in whatever moment: each is handled before another comes."""
+    with started(HEARD, "quick") as process:
+        assert line_of(process) == "ready"
+        for count in range(1, 501):
+            process.send_signal(signal.SIGHUP)
+            assert line_of(process) == str(count)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
 
 
 def started(program: str, mode: str) -> subprocess.Popen[str]:
