@@ -38,6 +38,10 @@ SERVICE_ADDRESS: Final = "10.96.0.1"
 """Where pods find the API server: on the loopback interface, so that no proxy is needed."""
 
 _INSIDE: Final = "--inside"
+_UNSHARE: Final = (
+    *("unshare", "--net", "--mount", "--pid", "--cgroup", "--uts", "--ipc"),
+    *("--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"),
+)
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _MOUNT_FLAGS: Final = {"rw", "ro", "relatime", "noatime", "nosuid", "nodev", "noexec"}
 # kubelet's own values, from its container manager (setupKernelTunables).
@@ -47,15 +51,9 @@ _SYSCTLS: Final = {"vm/overcommit_memory": 1, "kernel/panic": 10, "kernel/panic_
 def run(command: Sequence[str]) -> int:
     """Run a command inside; return its exit code. Raises MissingError unless root on Linux."""
     check()
+    inside = (sys.executable, "-m", "tests.e2e.sandbox", _INSIDE, *command)
     with _cgroups():
-        return subprocess.run(
-            [
-                *("unshare", "--net", "--mount", "--pid", "--cgroup", "--uts", "--ipc"),
-                *("--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"),
-                *(sys.executable, "-m", "tests.e2e.sandbox", _INSIDE, *command),
-            ],
-            check=False,
-        ).returncode
+        return subprocess.run([*_UNSHARE, *inside], check=False).returncode
 
 
 def check() -> None:
@@ -67,6 +65,10 @@ def check() -> None:
     for tool in ("unshare", "nsenter", "ip", "mount"):
         if shutil.which(tool) is None:
             raise MissingError(f"{tool} is not on the PATH (Debian: util-linux, iproute2, mount)")
+    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        # Root within a container is often not allowed to.
+        raise MissingError(f"namespaces cannot be made here: {tried.stderr.strip()}")
 
 
 def _live_inside(command: Sequence[str]) -> int:
