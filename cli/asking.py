@@ -12,7 +12,8 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ PORT: Final = 8887
 
 SECONDS: Final = 15.0
 LEASE: Final = "gputopo-scheduler"
+ACCOUNT: Final = "gputopo-scheduler"
+AUDIENCE: Final = "gputopo-explain"
 _PODS: Final = "app.kubernetes.io/name in (gputopo-scheduler,gputopo-extender)"
 _FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+)")
 
@@ -46,13 +49,19 @@ class AskError(Exception):
 
 
 class Api:
-    """The API at an address."""
+    """The API at an address. `make_token` is asked when it wants a token and there is none."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        make_token: Callable[[], str | None] = lambda: None,
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise AskError(f"--server {url}: wants http:// or https://", 2)
         self._url = url.rstrip("/")
         self._token = token
+        self._make_token = make_token
 
     def get(self, *parts: str, **query: object) -> Any:
         """Ask for a path made of these parts. Raises AskError."""
@@ -75,6 +84,10 @@ class Api:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 -- as above
                 return json.load(answer)
         except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.UNAUTHORIZED and self._token is None:
+                self._token = self._make_token()
+                if self._token is not None:
+                    return self._ask(path, body)
             raise _refused(error, url) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
@@ -87,6 +100,8 @@ def _refused(error: urllib.error.HTTPError, url: str) -> AskError:
         text = f"{told['place']}: {told['error']}" if told.get("place") else str(told["error"])
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return AskError(f"{url}: HTTP {error.code} and no word why", 1)
+    if error.code == HTTPStatus.UNAUTHORIZED:
+        text = f"{text.partition(';')[0]}; wanted: --token-file"
     return AskError(text, 2 if error.code in {400, 404, 410} else 1)
 
 
@@ -100,8 +115,9 @@ def reach(
         if server is not None:
             yield Api(server, token)
         else:
-            with _forwarded(_Kubectl(namespace, kubeconfig)) as address:
-                yield Api(f"http://{address}", token)
+            kubectl = _Kubectl(namespace, kubeconfig)
+            with _forwarded(kubectl) as address:
+                yield Api(f"http://{address}", token, lambda: _make_token(kubectl))
     except AskError as error:
         print(f"gputopo: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(error.code) from None
@@ -158,6 +174,15 @@ def _scheduler_pod(kubectl: _Kubectl) -> str:
     holder = kubectl.say("get", "lease", LEASE, "--output", "jsonpath={.spec.holderIdentity}")
     leader = (holder or "").rpartition("_")[0]
     return leader if leader in names else names[0]
+
+
+def _make_token(kubectl: _Kubectl) -> str | None:
+    """Return a token of the scheduler's account for its API alone; None without the right to it.
+
+    It is wanted where the loopback is not trusted: in the host's network it is everybody's there.
+    """
+    said = kubectl.say("create", "token", ACCOUNT, "--audience", AUDIENCE, "--duration", "10m")
+    return said.strip() if said else None
 
 
 @contextlib.contextmanager

@@ -22,8 +22,14 @@ def extender(
     explain_host: str | None = typer.Option(None, help="Where decisions are told."),
     explain_port: int | None = typer.Option(None, help="The port of that; -1 for none."),
     explain_token_file: Path | None = typer.Option(None, help="The token that it wants."),
+    explain_audience: str | None = typer.Option(
+        None, help="Take tokens of the cluster's for it, of who may get decisions.gputopo.dev."
+    ),
     explain_lease: str | None = typer.Option(
         None, metavar="NAMESPACE/NAME", help="kube-scheduler's Lease: who holds it is asked."
+    ),
+    explain_peer_token_file: Path | None = typer.Option(
+        None, help="The token that a replica that does not decide shows to the one that does."
     ),
     log_level: str | None = typer.Option(None, help="debug, info, warning or error."),
 ) -> int:
@@ -45,7 +51,9 @@ def extender(
         "explain__host": explain_host,
         "explain__port": explain_port,
         "explain__token_file": explain_token_file,
+        "explain__audience": explain_audience,
         "explain__lease": explain_lease,
+        "explain__peer_token_file": explain_peer_token_file,
         "log_level": log_level,
     }
     with one_line_errors():

@@ -28,6 +28,14 @@ _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 
 
+def family_of(host: str) -> tuple[str, socket.AddressFamily]:
+    """Return an address to listen on and its family; an IPv6 one takes IPv4 too, if it may."""
+    # A kernel that was started without IPv6 has no "::"; its pods have IPv4 addresses only.
+    if host == EVERYWHERE and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"
+    return host, socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # A restarted daemon takes the same port while the old connections are in TIME_WAIT.
@@ -35,10 +43,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 32
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
-        # A kernel that was started without IPv6 has no "::"; its pods have IPv4 addresses only.
-        if host == EVERYWHERE and not socket.has_dualstack_ipv6():
-            host = "0.0.0.0"
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        host, self.address_family = family_of(host)
         super().__init__((host, port), handler)
 
     def server_bind(self) -> None:

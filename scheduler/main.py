@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ import msgspec
 import structlog
 import uvloop
 from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
 
 from runtime import lifecycle, logs
 from runtime.errors import AccessError, TracingError
@@ -39,8 +39,14 @@ from scheduler.errors import ExtensionError, ProfileError
 from scheduler.explain import app as explain_app
 from scheduler.explain.recorder import Later, when_asked
 from scheduler.explain.settings import ExplainSettings
-from scheduler.explain.tokens import TokenFile, TokenFileError
-from scheduler.explain.wiring import build_explain, build_leader
+from scheduler.explain.tokens import TokenFileError
+from scheduler.explain.wiring import (
+    Tokens,
+    build_access,
+    build_explain,
+    build_relay,
+    read_tokens,
+)
 from scheduler.extender import app
 from scheduler.extender.handlers import Handlers
 from scheduler.extensions import load_plugins
@@ -58,7 +64,7 @@ from scheduler.load.sources import KubeApi, MetricsApiSource, PrometheusSource, 
 from scheduler.load.table import LoadTable
 from scheduler.metrics import Metrics
 from scheduler.parts import Extender
-from scheduler.serving import listen, make_server, serve, serve_probes
+from scheduler.serving import listen, make_server, make_wary_server, serve, serve_probes
 from scheduler.settings import ExtenderSettings
 from topology.errors import TopologyError
 from topology.tables import Mix
@@ -70,10 +76,10 @@ _log = structlog.get_logger("scheduler.main")
 
 
 class Questions(msgspec.Struct, frozen=True):
-    """Where the explain API listens, None for nowhere, and what gives the token it wants."""
+    """Where the explain API listens, None for nowhere, and the tokens that it knows."""
 
     listener: socket.socket | None
-    token: TokenFile | None
+    tokens: Tokens
     settings: ExplainSettings
 
 
@@ -93,7 +99,7 @@ def run(settings: ExtenderSettings) -> int:
         framework = load_plugins(settings.plugins, built_in())
         profiles = build_profiles(settings, framework)
         mix = build_mix(settings)
-        token = _token(settings.explain)
+        tokens = read_tokens(settings.explain)
         with (
             listen(settings.host, settings.port) as listener,
             _listen_to_questions(settings.explain) as questions,
@@ -116,7 +122,7 @@ def run(settings: ExtenderSettings) -> int:
                         later=asyncio.get_running_loop().call_soon,
                         tracer=tracer,
                     ),
-                    Questions(questions, token, settings.explain),
+                    Questions(questions, tokens, settings.explain),
                 )
             )
     except ExtensionError as error:
@@ -333,22 +339,22 @@ async def _explain(extender: Extender, client: AioKubeClient, questions: Questio
     if listener is None:
         return
     port = listener.getsockname()[1]
-    leader = build_leader(questions.settings, client, port)
-    api: Starlette = explain_app.build(
-        explain.desk, questions.token, metrics=explain.metrics, leader=leader
-    )
+    settings, tokens = questions.settings, questions.tokens
+    access = build_access(settings, tokens, client)
+    relay = build_relay(settings, tokens, client, port)
+    api = explain_app.build(explain.desk, access, metrics=explain.metrics, relay=relay)
     _log.info("explaining", port=port)
-    try:
-        async with asyncio.TaskGroup() as group:
-            if questions.settings.dashboard:
-                feed = Feed(explain.desk, explain.store, extender.waiting)
-                lifecycle.start(group, "dashboard", feed.run())
-                sources = Sources(explain.desk, explain.store, extender.waiting, feed)
-                api = dashboard.build(sources, api, questions.token)
-            lifecycle.start(group, "questions", serve(make_server(api), listener))
-    finally:
-        if leader is not None:
-            await leader.close()
+    async with asyncio.TaskGroup() as group:
+        if relay is not None:
+            lifecycle.start(group, "relay", relay.live())
+        if settings.dashboard:
+            feed = Feed(
+                explain.desk, explain.store, extender.waiting, name=f"{secrets.token_hex(4)}-"
+            )
+            lifecycle.start(group, "dashboard", feed.run())
+            sources = Sources(explain.desk, explain.store, extender.waiting, feed)
+            api = dashboard.build(sources, api, access, relay)
+        lifecycle.start(group, "questions", serve(make_wary_server(api), listener))
 
 
 @contextlib.contextmanager
@@ -359,8 +365,3 @@ def _listen_to_questions(settings: ExplainSettings) -> Iterator[socket.socket | 
         return
     with listen(settings.host, settings.port) as listener:
         yield listener
-
-
-def _token(settings: ExplainSettings) -> TokenFile | None:
-    """Read the token before anything is started. Raises OSError or TokenFileError."""
-    return None if settings.token_file is None else TokenFile(settings.token_file)

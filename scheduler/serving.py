@@ -10,10 +10,18 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runtime.ops import OpsServer
+from runtime.ops import OpsServer, family_of
 
 BACKLOG: Final = 512
+
+MOST_CONNECTIONS: Final = 256
+"""Of strangers; a hundred pages may follow the cluster, each a connection."""
+
+HEAD_SECONDS: Final = 10.0
+MOST_HEAD_BYTES: Final = 512 << 10
+"""Nothing else bounds a head; what is read at once, 256 kB, may have a body in it too."""
 
 
 @contextlib.contextmanager
@@ -30,11 +38,16 @@ def serve_probes(ops: OpsServer, address: str) -> Iterator[None]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is started. Raises OSError saying which."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    """Take the port before anything is started; ``::`` is every address of both families.
+
+    Raises OSError saying which.
+    """
+    host, family = family_of(host)
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -64,13 +77,71 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(application: Starlette) -> Server:
+class Wary(HttpToolsProtocol):
+    """A connection of somebody unknown, who must not use up what the verbs need.
+
+    There are so many of them at a time; each says within seconds what it wants, and in a few words.
+    """
+
+    head_seconds = HEAD_SECONDS
+    _hurry: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or end it at once if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was sent, unless a head does not come to its end."""
+        self._head += len(data)
+        if self._hurry is not None and self._head > MOST_HEAD_BYTES:
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Begin with a head."""
+        self._await_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """End with a head."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._stop_waiting()
+        self._head = 0
+        self._hurry = self.loop.call_later(self.head_seconds, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
+
+
+def make_wary_server(application: Starlette) -> Server:
+    """Return a server for whoever reaches it."""
+    return make_server(application, Wary)
+
+
+def make_server(
+    application: Starlette, protocol: type[asyncio.Protocol] = HttpToolsProtocol
+) -> Server:
     """Return a server for one application, as kube-scheduler's calls want it."""
     return Server(
         uvicorn.Config(
             application,
             loop="none",
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Final
 
 import structlog
@@ -48,7 +48,8 @@ _log = structlog.get_logger("scheduler.dashboard")
 class Feed:
     """Follows the cluster. `records` are the decisions kept, the newest first.
 
-    `clock` gives Unix seconds.
+    `clock` gives Unix seconds. `name` makes our versions others than those of another process: a
+    page that comes to it from there is then fetched anew.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Feed:
         records: Iterable[Record],
         waiting: WaitingPods,
         *,
+        name: str = "",
         clock: Callable[[], float] = time.time,
         watched_seconds: float = WATCHED_SECONDS,
         alive_seconds: float = ALIVE_SECONDS,
@@ -69,6 +71,7 @@ class Feed:
         self._desk = desk
         self._records = records
         self._waiting = waiting
+        self._name = name
         self._clock = clock
         self._watched = watched_seconds
         self._alive = alive_seconds
@@ -127,7 +130,7 @@ class Feed:
         """Return the time by which ages are told, in Unix seconds."""
         return self._clock()
 
-    async def watch(self) -> AsyncIterator[bytes]:
+    async def watch(self) -> AsyncGenerator[bytes, None]:
         """Yield server-sent events: one at once, then one for each change, until it is over."""
         changed = asyncio.Event()
         self._watchers.add(changed)
@@ -135,7 +138,8 @@ class Feed:
         try:
             yield b"retry: 3000\n"
             while not self._over:
-                yield f"event: change\nid: {self.version}\ndata: {self.version}\n\n".encode()
+                version = f"{self._name}{self.version}"
+                yield f"event: change\nid: {version}\ndata: {version}\n\n".encode()
                 while not changed.is_set():
                     try:
                         await asyncio.wait_for(changed.wait(), self._alive)

@@ -1,8 +1,6 @@
 """Who may see the dashboard, and what a browser may do with it.
 
-With a token, a page is given to who signed in with it: a cookie then stands for the token, to the
-API as well. Without one, only names of this machine are answered to: a foreign page whose name
-was pointed at the loopback address after it was loaded must not read ours.
+Who needs a token signs in with it: a cookie then stands for it, to the API as well.
 """
 
 from __future__ import annotations
@@ -11,17 +9,15 @@ import hmac
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scheduler.dashboard.errors import StrangerError
-from scheduler.explain.errors import TokenError
-from scheduler.explain.settings import is_loopback
-from scheduler.explain.tokens import TokenFile
+from scheduler.explain.access import Access
+from scheduler.explain.errors import ExplainError, TokenError
 
 COOKIE: Final = "gputopo-session"
 
@@ -40,18 +36,22 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
-_MOST_BYTES: Final = 4096
+_MOST_BYTES: Final = 16_384
 _FREE: Final = ("/static/", "/sign-in")
 
 Render = Callable[..., Response]
 
 
 class Guard:
-    """Checks requests before anything answers them. `render` fills a template."""
+    """Checks requests before anything answers them.
 
-    def __init__(self, token: TokenFile | None, render: Render) -> None:
-        self._token = token
+    `render` fills a template, `version` is that of the static files.
+    """
+
+    def __init__(self, access: Access, render: Render, version: str) -> None:
+        self._access = access
         self._render = render
+        self._version = version
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return the application behind the guard."""
@@ -69,69 +69,83 @@ class Guard:
                     for name, value in HEADERS.items():
                         headers[name] = value
                     if scope["path"].startswith("/static/"):
-                        headers["Cache-Control"] = "public, max-age=31536000, immutable"
+                        headers["Cache-Control"] = self._keeping(scope)
                 await send(message)
 
-            await (self._stop(scope) or app)(scope, receive, send_safely)
+            await (await self._stop(scope) or app)(scope, receive, send_safely)
 
         return guarded
 
-    def _stop(self, scope: Scope) -> ASGIApp | None:
-        """Return what answers instead; None if all is well."""
-        request = Request(scope)
-        if self._token is None:
-            host = _host(request.headers.get("Host", ""))
-            if is_loopback(host):
-                return None
-            error = StrangerError(host)
-            return self._render(
-                request, "error.html", error.status, title="Misdirected", text=str(error)
-            )
-        if scope["path"].startswith(_FREE):
+    def _keeping(self, scope: Scope) -> str:
+        """Return how long a static file may be kept: for ever, if it is of the version asked for.
+
+        A page of the replica that decides may be of another version than our files.
+        """
+        ours = Request(scope).query_params.get("v") == self._version
+        return "public, max-age=31536000, immutable" if ours else "no-store"
+
+    async def _stop(self, scope: Scope) -> ASGIApp | None:
+        """Return what answers instead; None if all is well, or the API is to say what is not."""
+        path = scope["path"]
+        if path.startswith(_FREE):
             return None
-        if self._signed_in(request):
-            _carry(scope, self._token.token)
+        self._carry(scope)
+        request = Request(scope)
+        if path.startswith("/v1/") or path == "/openapi.json":
             return None
         try:
-            self._token.check(request.headers.get("Authorization", ""))
-        except TokenError:
-            if scope["path"].startswith("/v1/") or scope["path"] == "/openapi.json":
-                return None
-            return self._render(request, "sign_in.html", HTTPStatus.UNAUTHORIZED, wrong=False)
+            await self._access.admit(request)
+        except TokenError as error:
+            return self._ask(request, error.status)
+        except ExplainError as error:
+            title = HTTPStatus(error.status).phrase
+            return self._render(request, "error.html", error.status, title=title, text=str(error))
         return None
 
-    def _signed_in(self, request: Request) -> bool:
+    def _carry(self, scope: Scope) -> None:
+        """Let the cookie stand for the token, unless the caller sent one of his own."""
+        request = Request(scope)
         given = request.cookies.get(COOKIE, "")
-        return self._token is not None and hmac.compare_digest(
-            given.encode(), session_of(self._token.token).encode()
-        )
+        if not given or "authorization" in request.headers:
+            return
+        token = self._access.token
+        if token is not None and hmac.compare_digest(
+            given.encode(), session_of(token.token).encode()
+        ):
+            given = token.token
+        header = (b"authorization", f"Bearer {given}".encode())
+        scope["headers"] = [*scope["headers"], header]
+
+    def _ask(self, request: Request, status: int = HTTPStatus.OK, problem: str = "") -> Response:
+        audience = self._access.audience
+        return self._render(request, "sign_in.html", status, problem=problem, audience=audience)
 
     async def sign_in(self, request: Request) -> Response:
-        """Take the token from a form and give the cookie for it."""
-        if request.method == "GET" or self._token is None:
-            return self._render(request, "sign_in.html", wrong=False)
-        given = parse_qs((await _read(request)).decode(errors="replace")).get("token", [""])[0]
+        """Take the token from a form and give the cookie for it.
+
+        One of the cluster's own is its own cookie: it opens nothing but this, and not for long.
+        """
+        if request.method == "GET":
+            return self._ask(request)
+        text = (await _read(request)).decode(errors="replace")
+        given = parse_qs(text).get("token", [""])[0].strip()
         try:
-            self._token.check(f"Bearer {given.strip()}")
-        except TokenError:
-            return self._render(request, "sign_in.html", HTTPStatus.UNAUTHORIZED, wrong=True)
+            await self._access.check(f"Bearer {given}")
+        except TokenError as error:
+            return self._ask(request, error.status, error.problem)
+        except ExplainError as error:
+            return self._ask(request, error.status, str(error))
+        token = self._access.token
+        secret = token is not None and token.fits(given)
         answer = RedirectResponse("./", HTTPStatus.SEE_OTHER)
         answer.set_cookie(
             COOKIE,
-            session_of(self._token.token),
+            session_of(given) if secret else given,
             httponly=True,
             samesite="lax",
             secure=request.url.scheme == "https",
         )
         return answer
-
-
-def _host(header: str) -> str:
-    """Return the name in a Host header, without the port; whatever does not read is no name."""
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def session_of(token: str) -> str:
@@ -147,9 +161,3 @@ async def _read(request: Request) -> bytes:
         if len(body) > _MOST_BYTES:
             break
     return body[:_MOST_BYTES]
-
-
-def _carry(scope: Scope, token: str) -> None:
-    """Let the cookie stand for the token, unless the caller sent one of his own."""
-    if "authorization" not in Headers(scope=scope):
-        scope["headers"] = [*scope["headers"], (b"authorization", f"Bearer {token}".encode())]

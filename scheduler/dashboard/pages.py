@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from scheduler.explain.errors import (
     UnknownNodeError,
     UnknownPodError,
 )
+from scheduler.explain.relay import Relay
 from scheduler.explain.shapes import NodeLine, PodAnswer, PodLine
 from scheduler.explain.store import Store
 from scheduler.explain.views import show_line
@@ -60,11 +62,12 @@ class Sources(msgspec.Struct, frozen=True):
 class Pages:
     """Answers with pages."""
 
-    def __init__(self, sources: Sources, renderer: Renderer) -> None:
+    def __init__(self, sources: Sources, renderer: Renderer, relay: Relay | None = None) -> None:
         self._desk = sources.desk
         self._store = sources.store
         self._waiting = sources.waiting
         self._feed = sources.feed
+        self._relay = relay
         self._render = renderer.render
 
     async def cluster(self, request: Request) -> Response:
@@ -206,10 +209,18 @@ class Pages:
         """Tell of changes for as long as the page is open."""
         self._feed.admit()
         return StreamingResponse(
-            self._feed.watch(),
+            self._changes(),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
+
+    async def _changes(self) -> AsyncIterator[bytes]:
+        """Yield events for as long as we decide: a page then goes to who does."""
+        async with contextlib.aclosing(self._feed.watch()) as events:
+            async for event in events:
+                yield event
+                if self._relay is not None and not await self._relay.leads():
+                    return
 
 
 def _choose(request: Request, name: str, known: Mapping[str, _T], default: str) -> _T:

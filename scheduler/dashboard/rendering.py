@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from scheduler.dashboard import views
 from scheduler.explain.errors import ExplainError
+from scheduler.explain.relay import Relay
 
 STATIC: Final = Path(__file__).parent / "static"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -25,8 +26,9 @@ Page = Callable[[Request], Awaitable[Response]]
 class Renderer:
     """Fills templates. `now` gives Unix seconds, by which ages are told."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], relay: Relay | None = None) -> None:
         self._now = now
+        self._relay = relay
         self._templates = Environment(
             loader=FileSystemLoader(_TEMPLATES),
             autoescape=True,
@@ -36,7 +38,7 @@ class Renderer:
         )
         self._templates.filters["path"] = quote_segment
         self._templates.filters["count"] = views.count_of
-        self._templates.globals["version"] = _version()
+        self.version = self._templates.globals["version"] = _version()
 
     def render(
         self, request: Request, template: str, status: int = HTTPStatus.OK, **context: Any
@@ -52,12 +54,13 @@ class Renderer:
         return HTMLResponse(text, status, {"Cache-Control": "no-store"})
 
     def answering(self, page: Page) -> Page:
-        """Return the page with its errors as pages."""
+        """Return the page, or that of the replica that decides, with errors as pages."""
 
         async def endpoint(request: Request) -> Response:
             """Answer with the page, or with one that says what is wrong."""
             try:
-                return await page(request)
+                there = None if self._relay is None else await self._relay.hand_on(request)
+                return await page(request) if there is None else there
             except ExplainError as error:
                 phrase = HTTPStatus(error.status).phrase
                 return self.render(

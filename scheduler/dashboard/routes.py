@@ -10,13 +10,17 @@ from starlette.types import ASGIApp
 from scheduler.dashboard.guard import Guard
 from scheduler.dashboard.pages import Page, Pages, Sources
 from scheduler.dashboard.rendering import STATIC, Renderer
-from scheduler.explain.tokens import TokenFile
+from scheduler.explain.access import Access
+from scheduler.explain.relay import Relay
 
 
-def build(sources: Sources, api: ASGIApp, token: TokenFile | None = None) -> Starlette:
-    """Return the pages with the API beneath them. `token` is the one that the API wants."""
-    renderer = Renderer(sources.feed.now)
-    pages = Pages(sources, renderer)
+def build(sources: Sources, api: ASGIApp, access: Access, relay: Relay | None = None) -> Starlette:
+    """Return the pages with the API beneath them. `access` is the API's too.
+
+    Where `relay` knows that another replica decides, its pages are shown.
+    """
+    renderer = Renderer(sources.feed.now, relay)
+    pages = Pages(sources, renderer, relay)
     shown: dict[str, Page] = {
         "/": pages.cluster,
         "/nodes": pages.nodes,
@@ -25,7 +29,7 @@ def build(sources: Sources, api: ASGIApp, token: TokenFile | None = None) -> Sta
         "/pods/{namespace}/{name}": pages.pod,
         "/events": pages.events,
     }
-    guard = Guard(token, renderer.render)
+    guard = Guard(access, renderer.render, renderer.version)
     application = Starlette(
         routes=[
             *(Route(path, renderer.answering(page)) for path, page in shown.items()),

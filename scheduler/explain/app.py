@@ -15,14 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from scheduler.explain.access import Access
 from scheduler.explain.desk import Desk
 from scheduler.explain.errors import BadRequestError, ExplainError, TokenError
-from scheduler.explain.leader import FORWARDED, Leader
 from scheduler.explain.metrics import ExplainMetrics
 from scheduler.explain.openapi import document
-from scheduler.explain.question import MOST_BYTES
+from scheduler.explain.relay import Relay, read_body
 from scheduler.explain.shapes import ErrorAnswer
-from scheduler.explain.tokens import TokenFile
 
 JSON: Final = "application/json"
 
@@ -37,14 +36,14 @@ _log = structlog.get_logger("scheduler.explain")
 
 def build(
     desk: Desk,
-    token: TokenFile | None = None,
+    access: Access | None = None,
     *,
     metrics: ExplainMetrics | None = None,
-    leader: Leader | None = None,
+    relay: Relay | None = None,
 ) -> Starlette:
-    """Return the ASGI application. Without `token` anybody who reaches it may ask.
+    """Return the ASGI application. Without `access` anybody who reaches it may ask.
 
-    Where `leader` says that another replica decides, that one is asked.
+    Where `relay` knows that another replica decides, that one is asked.
     """
 
     async def scores(request: Request) -> object:
@@ -65,7 +64,7 @@ def build(
 
     async def dry_run(request: Request) -> object:
         """Answer with where pods would go."""
-        return await desk.dry_run(await _body(request), top=_top(request, 10))
+        return await desk.dry_run(await read_body(request), top=_top(request, 10))
 
     async def nodes(request: Request) -> object:  # noqa: ARG001 -- asked alike
         """Answer with all nodes."""
@@ -98,7 +97,7 @@ def build(
         routes=[
             Route(
                 path,
-                _counting(path, _answering(answer, token, leader), metrics),
+                _counting(path, _answering(answer, access, relay), metrics),
                 methods=[method],
             )
             for path, (method, answer) in routes.items()
@@ -126,16 +125,13 @@ def _counting(path: str, endpoint: Endpoint, metrics: ExplainMetrics | None) -> 
     return counted
 
 
-def _answering(answer: Answer, token: TokenFile | None, leader: Leader | None) -> Endpoint:
+def _answering(answer: Answer, access: Access | None, relay: Relay | None) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
-            if token is not None:
-                token.check(request.headers.get("Authorization", ""))
-            if leader is not None and FORWARDED not in request.headers:
-                pod = await leader.elsewhere()
-                if pod is not None:
-                    return await _hand_on(leader, pod, request)
-            return _json(await answer(request))
+            if access is not None:
+                await access.admit(request)
+            handed_on = None if relay is None else await relay.hand_on(request)
+            return _json(await answer(request)) if handed_on is None else handed_on
         except BadRequestError as error:
             return _json(ErrorAnswer(error.problem, error.place), error.status)
         except ExplainError as error:
@@ -145,27 +141,8 @@ def _answering(answer: Answer, token: TokenFile | None, leader: Leader | None) -
     return endpoint
 
 
-async def _hand_on(leader: Leader, pod: str, request: Request) -> Response:
-    query = request.url.query
-    target = f"{request.scope['raw_path'].decode()}{f'?{query}' if query else ''}"
-    body = await _body(request)
-    reply = await leader.ask(pod, request.method, target, request.headers, body)
-    return Response(reply.body, reply.status, {"Cache-Control": "no-store"}, JSON)
-
-
 def _pod(request: Request) -> tuple[str, str]:
     return request.path_params["namespace"], request.path_params["name"]
-
-
-async def _body(request: Request) -> bytes:
-    """Read a body of an object's size at most. Raises BadRequestError for more."""
-    parts, length = [], 0
-    async for part in request.stream():
-        length += len(part)
-        if length > MOST_BYTES:
-            raise BadRequestError("body", f"more than {MOST_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _top(request: Request, default: int) -> int:

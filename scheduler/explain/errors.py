@@ -7,6 +7,9 @@ ExplainError(Exception)             `status` is the HTTP status of the answer
 ├── BadRequestError(ValueError)     400: the question does not read: where, and why
 │   └── NotThereError               404: it reads, and names something that does not exist
 ├── TokenError                      401: no token, or not ours
+├── ForbiddenError                  403: a token of somebody who may not read decisions
+├── StrangerError                   421: asked for over the loopback by a name that is not its own
+├── ReviewError                     503: the API server does not say whose token it is
 └── LeaderError                     503: this replica does not decide, and the one that does is
                                     not to be had
 """
@@ -74,6 +77,42 @@ class TokenError(ExplainError):
     """A bearer token is wanted."""
 
     status = 401
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; wanted: Authorization: Bearer <token>")
+        self.problem = problem
+
+
+class ForbiddenError(ExplainError):
+    """The token's owner may not read decisions."""
+
+    status = 403
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            f"{user} may not get decisions.gputopo.dev; the ClusterRole gputopo-explain-reader "
+            "gives the right"
+        )
+
+
+class StrangerError(ExplainError):
+    """Who needs no token and asks for a foreign name may be the tool of a foreign page."""
+
+    status = 421
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"host {host[:100]!r}: without a token it is to be asked for by localhost or 127.0.0.1"
+        )
+
+
+class ReviewError(ExplainError):
+    """The API server does not say whose token it is, or what he may."""
+
+    status = 503
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the API server cannot be asked about the token: {problem}")
 
 
 class LeaderError(ExplainError):

@@ -21,7 +21,7 @@ from scheduler.explain.shapes import (
     StrategyScores,
 )
 
-API_VERSION: Final = "1.0.0"
+API_VERSION: Final = "1.1.0"
 
 _REF: Final = "#/components/schemas/{name}"
 
@@ -31,9 +31,36 @@ _NAME: Final = {"type": "string", "minLength": 1}
 _ERRORS: Final = {
     "400": "A parameter does not read.",
     "401": "A bearer token is wanted.",
+    "403": "The token's owner may not get decisions.gputopo.dev.",
     "404": "There is no such pod or node.",
     "410": "There was a record; it is too old.",
-    "503": "This replica does not decide, and the one that does is not to be had.",
+    "421": "Asked for without a token by a name that is not this machine's own.",
+    "503": "This replica does not decide, and the one that does is not to be had; "
+    "or the API server does not say whose the token is.",
+}
+
+_ANYWHERE: Final = ("401", "403", "421", "503")
+
+_SCHEMES: Final = {
+    "secret": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "What stands in explain.token_file.",
+    },
+    "cluster": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of the cluster's for the audience of explain.audience, of an "
+        "account that may get decisions.gputopo.dev: kubectl create token ACCOUNT --audience "
+        "gputopo-explain.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "gputopo-session",
+        "description": "What signing in to the dashboard gave.",
+    },
 }
 
 
@@ -233,15 +260,16 @@ def document() -> Json:
         },
         "components": {
             "schemas": components,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": _SCHEMES,
         },
-        "security": [{}, {"token": []}],
+        # Who comes over the loopback needs none, where that is trusted.
+        "security": [{}, *({name: []} for name in _SCHEMES)],
     }
 
 
 def _operation(get: _Get, schema: object, error: object) -> Json:
     answers: Json = {"200": {"description": get.summary, "content": _content(schema)}}
-    for status in sorted({*get.errors, "401", "503"}):
+    for status in sorted({*get.errors, *_ANYWHERE}):
         answers[status] = {"description": _ERRORS[status], "content": _content(error)}
     operation: Json = {"operationId": get.name, "summary": get.summary, "responses": answers}
     if get.parameters:

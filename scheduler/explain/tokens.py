@@ -1,4 +1,4 @@
-"""The bearer token that the API wants, from a file that may change while the daemon runs."""
+"""A bearer token from a file that may change while the daemon runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hmac
 from pathlib import Path
 
 import structlog
-
-from scheduler.explain.errors import TokenError
 
 _log = structlog.get_logger("scheduler.explain")
 
@@ -17,10 +15,11 @@ class TokenFileError(ValueError):
 
 
 class TokenFile:
-    """Checks tokens against a file. Raises OSError or TokenFileError if it does not read.
+    """The token of a file. Raises OSError or TokenFileError if it does not read.
 
-    The kubelet replaces the file of a Secret: it is read again when its time or size changes. A
-    file that does not read then leaves the last token in force.
+    The kubelet replaces the file of a Secret, and that of its own tokens before they expire: it is
+    read again when its time or size changes. A file that does not read then leaves the last token
+    in force.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,12 +27,9 @@ class TokenFile:
         self._seen = _version(path)
         self._token = _read(path)
 
-    def check(self, header: str) -> None:
-        """Raise TokenError unless an Authorization header carries the token."""
-        scheme, _, given = header.partition(" ")
-        fits = hmac.compare_digest(given.strip().encode(), self.token.encode())
-        if scheme.lower() != "bearer" or not fits:
-            raise TokenError("a bearer token is needed: Authorization: Bearer <token>")
+    def fits(self, given: str) -> bool:
+        """Return whether it is the token, in the same time whatever is given."""
+        return hmac.compare_digest(given.encode(), self.token.encode())
 
     @property
     def token(self) -> str:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from runtime.tracing import NO_TRACER, Tracer
 from scheduler.engine.planner import Planner
+from scheduler.explain.access import Access
 from scheduler.explain.desk import Desk
 from scheduler.explain.dry_run import DryRuns
 from scheduler.explain.events import Events
@@ -19,9 +20,12 @@ from scheduler.explain.leader import GetApi, Leader
 from scheduler.explain.listeners import count_in, log_decision, write_to
 from scheduler.explain.metrics import ExplainMetrics
 from scheduler.explain.recorder import Later, Recorder
+from scheduler.explain.relay import Relay
+from scheduler.explain.reviews import PostApi, Reviews
 from scheduler.explain.settings import ExplainSettings, is_loopback
 from scheduler.explain.stock import TraitBook
 from scheduler.explain.store import Store
+from scheduler.explain.tokens import TokenFile
 from scheduler.explain.traces import Traces
 from scheduler.explain.waits import Waits
 from scheduler.kube.inventory import Inventory
@@ -93,17 +97,40 @@ def build_explain(
     return Explain(recorder, store, desk, traits, traces, metrics, events)
 
 
-def build_leader(settings: ExplainSettings, api: GetApi, port: int) -> Leader | None:
-    """Return what finds the replica that decides; None without a Lease to go by."""
+class Tokens(msgspec.Struct, frozen=True):
+    """The token that callers may show, and the one that we show to who decides."""
+
+    ours: TokenFile | None
+    shown: TokenFile | None
+
+
+def read_tokens(settings: ExplainSettings) -> Tokens:
+    """Read them before anything is started. Raises OSError or TokenFileError."""
+    ours = None if settings.token_file is None else TokenFile(settings.token_file)
+    path = settings.peer_token_file
+    return Tokens(ours, ours if path is None else TokenFile(path))
+
+
+def build_access(settings: ExplainSettings, tokens: Tokens, api: PostApi) -> Access:
+    """Return what lets callers in."""
+    return Access(
+        token=tokens.ours,
+        reviews=Reviews(api, settings.audience, clock=time.monotonic)
+        if settings.audience
+        else None,
+        trust_loopback=settings.trusts_loopback,
+    )
+
+
+def build_relay(settings: ExplainSettings, tokens: Tokens, api: GetApi, port: int) -> Relay | None:
+    """Return what asks the replica that decides; None without a Lease to go by."""
     if not settings.lease:
         return None
-    return Leader(
-        api,
-        settings.lease,
-        me=identity(settings),
+    return Relay(
+        Leader(api, settings.lease, me=identity(settings), clock=time.monotonic),
         port=port,
         reachable=not is_loopback(settings.host),
-        clock=time.monotonic,
+        token=tokens.shown,
     )
 
 

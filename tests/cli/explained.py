@@ -30,10 +30,11 @@ class Explained(NamedTuple):
     api: ApiServer
     client: KubeClient
     kubeconfig: Path
+    token: str = ""
 
     def ask(self, path: str, body: object = None) -> Any:
         """Ask the explain API."""
-        return _call(f"{self.url}{path}", body)
+        return _call(f"{self.url}{path}", body, self.token)
 
     def place(self, pod: dict[str, Any]) -> str | None:
         """Create a pod, filter it, and bind it if a node will do; returns which."""
@@ -49,8 +50,11 @@ class Explained(NamedTuple):
 
 
 @contextmanager
-def explained(folder: Path, *options: str) -> Iterator[Explained]:
-    """Run an extender; `train` has four GPUs of `fast`, and `big` wants all eight."""
+def explained(folder: Path, *options: str, token: str = "") -> Iterator[Explained]:
+    """Run an extender; `train` has four GPUs of `fast`, and `big` wants all eight.
+
+    `token` is the one that its API wants by these options.
+    """
     api = ApiServer()
     api.start()
     kubeconfig = api.write_kubeconfig(folder / "kubeconfig")
@@ -63,7 +67,7 @@ def explained(folder: Path, *options: str) -> Iterator[Explained]:
     with (folder / "extender.log").open("wb") as log:
         process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
     found = Explained(
-        f"http://127.0.0.1:{explain}", f"http://127.0.0.1:{port}", api, client, kubeconfig
+        f"http://127.0.0.1:{explain}", f"http://127.0.0.1:{port}", api, client, kubeconfig, token
     )
     try:
         wait_until(lambda: _answers(f"http://127.0.0.1:{ops}/readyz"), 30, "extender ready")
@@ -78,9 +82,10 @@ def explained(folder: Path, *options: str) -> Iterator[Explained]:
         api.stop()
 
 
-def _call(url: str, body: object) -> Any:
+def _call(url: str, body: object, token: str = "") -> Any:
     content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, content)  # noqa: S310 -- our own http address
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, content, headers)  # noqa: S310 -- our own http address
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- as above
         return json.load(answer)
 

@@ -145,6 +145,8 @@ if "pods" in words:
     print({pods!r})
 elif "lease" in words:
     print({holder!r})
+elif "token" in words:
+    print("made")
 elif "port-forward" in words:
     if {refused!r}:
         sys.exit({refused!r})
@@ -202,6 +204,27 @@ def test_without_the_right_to_the_lease_any_replica_is_asked(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert told(capsys, "cluster")["nodes"] == 3
     assert "port-forward pod/a" in log.read_text()
+
+
+def test_where_a_token_is_wanted_kubectl_makes_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the API alone and for a short while; by the rights of whoever asks."""
+    token = tmp_path / "token"
+    token.write_text("made")
+    options = ("--explain-token-file", str(token))
+    with explained(tmp_path, *options, token=token.read_text()) as strict:
+        capsys.readouterr()
+        log = make_kubectl(tmp_path / "bin", strict.url.removeprefix("http://"))
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        assert told(capsys, "cluster")["nodes"] == 3
+        assert (
+            log.read_text()
+            .splitlines()[-1]
+            .endswith("create token gputopo-scheduler --audience gputopo-explain --duration 10m")
+        )
+        assert ended("cluster", "--server", strict.url) == 1
+        assert "a bearer token is needed; wanted: --token-file" in capsys.readouterr().err
 
 
 TROUBLES: list[tuple[dict[str, str], str]] = [

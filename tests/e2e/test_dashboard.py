@@ -210,7 +210,7 @@ def test_five_thousand_nodes_behind_a_token(browser: Browser, standing: Standing
         page.goto(standing.url)
         page.get_by_label("Token of the explain API").fill("wrong")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+        expect(page.get_by_role("alert")).to_have_text("Not let in: that is not the token.")
         state = sign_in(page)
         assert [(one["httpOnly"], one["sameSite"]) for one in state] == [(True, "Lax")]
         heat = page.get_by_role("application")

@@ -26,6 +26,13 @@ from tests.manifests.sources import (
 )
 
 NAMESPACE = "gputopo-system"
+
+
+def _of_pods(item: dict[str, Any]) -> list[str]:
+    """Return whose pods a Service leads to: each overlay has its own of that name."""
+    return [*item["spec"]["selector"].values()] if item["kind"] == "Service" else []
+
+
 KUBE_SCHEDULERS = sorted(DAEMONSET.glob("components/**/kube-scheduler.yaml"))
 
 
@@ -48,7 +55,9 @@ def test_the_kustomizations_name_every_file() -> None:
 
 @pytest.mark.parametrize("version", ["1.32", "1.36", "1.37"])
 @pytest.mark.parametrize(
-    "item", read_objects(), ids=lambda item: f"{item['kind']}-{item['metadata']['name']}"
+    "item",
+    read_objects(),
+    ids=lambda item: "-".join([item["kind"], item["metadata"]["name"], *_of_pods(item)]),
 )
 def test_every_object_is_valid_in_strict_mode(item: dict[str, Any], version: str) -> None:
     """The oldest Kubernetes that is supported knows every field, so do ours and the newest."""
@@ -64,7 +73,10 @@ def test_every_object_says_where_it_lives() -> None:
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
     }
-    elsewhere = {"gputopo-scheduler-authentication-reader": "kube-system"}
+    elsewhere = {
+        "gputopo-scheduler-authentication-reader": "kube-system",
+        "gputopo-explain-lease": "kube-system",
+    }
     for item in read_objects():
         name = item["metadata"]["name"]
         expected = None if item["kind"] in cluster_wide else elsewhere.get(name, NAMESPACE)

@@ -74,3 +74,25 @@ extenders:
     managedResources:
       - {name: {{ .Values.resource }}, ignoredByScheduler: false}
 {{- end }}
+
+{{/* The token that extenders show each other; good for nothing else, and renewed by kubelet. */}}
+{{- define "gputopo.explainPeer" -}}
+projected:
+  sources:
+    - serviceAccountToken: {audience: gputopo-explain, expirationSeconds: 3600, path: token}
+{{- end }}
+
+{{/* Where whoever has a token for it may ask why, from the pods' name and the root. */}}
+{{- define "gputopo.explainService" }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: gputopo-explain
+  namespace: {{ (index . 1).Release.Namespace }}
+  labels: {{ include "gputopo.labels" (index . 0) }}
+spec:
+  selector: {app.kubernetes.io/name: {{ index . 0 }}}
+  ports:
+    - {name: explain, port: 8887, targetPort: explain}
+{{- end }}

@@ -14,7 +14,11 @@ from scheduler.dashboard import routes
 from scheduler.dashboard.feed import Feed
 from scheduler.dashboard.pages import Sources
 from scheduler.explain import app
+from scheduler.explain.access import Access
 from tests.scheduler.conftest import Town
+
+ACCESS = Access()
+"""Who comes over the loopback is let in."""
 
 
 def make_feed(town: Town, **given: float) -> Feed:
@@ -36,7 +40,9 @@ class Visitor:
         self.town = town
         extender = town.extender
         self.feed = make_feed(town)
-        self.app = routes.build(sources_of(town, self.feed), app.build(extender.desk))
+        self.app = routes.build(
+            sources_of(town, self.feed), app.build(extender.desk, ACCESS), ACCESS
+        )
         self.http = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(self.app), base_url="http://localhost"
         )

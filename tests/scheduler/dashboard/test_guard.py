@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,18 +12,24 @@ import pytest
 from scheduler.dashboard import routes
 from scheduler.dashboard.guard import COOKIE, session_of
 from scheduler.explain import app
+from scheduler.explain.access import Access
+from scheduler.explain.reviews import Reviews
 from scheduler.explain.tokens import TokenFile
 from tests.scheduler.conftest import Town
 from tests.scheduler.dashboard.conftest import Visitor, make_feed, sources_of
+from tests.scheduler.explain.test_reviews import AUDIENCE, READER, Registry, token_of
 
 
 @pytest.fixture
 async def closed(town: Town, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     """Serve the pages with a token."""
     (tmp_path / "token").write_text("secret\n")
+    registry = Registry()
+    reviews = Reviews(registry, AUDIENCE, clock=lambda: 0.0)
     token = TokenFile(tmp_path / "token")
+    access = Access(token=token, reviews=reviews, trust_loopback=False)
     desk = town.extender.desk
-    served = routes.build(sources_of(town, make_feed(town)), app.build(desk, token), token)
+    served = routes.build(sources_of(town, make_feed(town)), app.build(desk, access), access)
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(served), base_url="http://dashboard.example"
     ) as client:
@@ -66,20 +73,51 @@ async def test_who_signs_in_sees_the_pages_and_the_api(closed: httpx2.AsyncClien
 
 async def test_a_wrong_token_is_told_and_gives_no_cookie(closed: httpx2.AsyncClient) -> None:
     """However long it is."""
-    for given in ("wrong", "", "x" * 100_000):
+    for given in ("wrong", "", "x" * 100_000, token_of("nobody")):
         answer = await closed.post("/sign-in", data={"token": given})
         assert answer.status_code == 401
-        assert "That is not the token" in answer.text
+        assert 'role="alert">Not let in: ' in answer.text
         assert "set-cookie" not in answer.headers
+
+
+async def test_a_token_of_the_clusters_opens_too(closed: httpx2.AsyncClient) -> None:
+    """It is its own cookie: it is good for nothing else, and checked again while it is used."""
+    answer = await closed.post("/sign-in", data={"token": token_of(READER)})
+    assert answer.status_code == 303
+    for path in ("/", "/v1/cluster"):
+        assert (await closed.get(path)).status_code == 200
+
+
+async def test_who_may_not_read_decisions_is_told_so(closed: httpx2.AsyncClient) -> None:
+    """On the form, and on every page and answer."""
+    answer = await closed.post("/sign-in", data={"token": token_of("eve")})
+    assert answer.status_code == 403
+    assert "Not let in: eve may not get decisions.gputopo.dev" in answer.text
+    closed.cookies.set(COOKIE, token_of("eve"))
+    assert (await closed.get("/")).status_code == 403
+    assert (await closed.get("/v1/cluster")).status_code == 403
+
+
+async def test_the_form_says_which_token_is_wanted(closed: httpx2.AsyncClient) -> None:
+    """With the command that makes one."""
+    said = (await closed.get("/")).text
+    assert f"kubectl create token ACCOUNT --audience {AUDIENCE}" in said
+
+
+async def test_files_of_another_version_are_not_kept(closed: httpx2.AsyncClient) -> None:
+    """A page may come from a replica that is newer, and name its version of them."""
+    page = (await closed.get("/")).text
+    (version,) = set(re.findall(r"static/dashboard\.js\?v=(\w+)", page))
+    for asked, kept in ((version, True), ("other", False), ("", False)):
+        answer = await closed.get(f"/static/dashboard.js?v={asked}")
+        assert ("immutable" in answer.headers["cache-control"]) is kept
 
 
 async def test_a_cookie_of_another_token_is_worth_nothing(closed: httpx2.AsyncClient) -> None:
     """When the token changes, everybody signs in again."""
     closed.cookies.set(COOKIE, session_of("old"))
     assert (await closed.get("/")).status_code == 401
-    assert (await closed.get("/v1/cluster")).json() == {
-        "error": "a bearer token is needed: Authorization: Bearer <token>"
-    }
+    assert (await closed.get("/v1/cluster")).status_code == 401
 
 
 async def test_the_token_itself_opens_everything_too(closed: httpx2.AsyncClient) -> None:

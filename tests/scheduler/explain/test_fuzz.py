@@ -49,3 +49,35 @@ def test_whatever_is_asked_is_answered_by_the_document(
         case.call_and_validate()
 
     check()
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explained]:
+    """Run an extender that wants a token."""
+    folder = tmp_path_factory.mktemp("closed")
+    (folder / "token").write_text("secret")
+    option = ("--explain-token-file", str(folder / "token"))
+    with explained(folder, *option, token=(folder / "token").read_text()) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_every_operation_wants_the_token(closed: Explained, path: str, method: str) -> None:
+    """Without it and with another one the answer is the document's 401; with it all is as ever."""
+    schema = schemathesis.openapi.from_dict(document())
+    schema.config.update(base_url=closed.url)
+    operation = schema[path][method.upper()]
+
+    @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def check(case: Case) -> None:
+        case.headers.pop("Authorization", None)
+        case.cookies.clear()
+        for header in (None, "Bearer other", f"Basic {closed.token}"):
+            headers = {} if header is None else {"Authorization": header}
+            answer = case.call(headers=headers)
+            assert answer.status_code == 401
+            case.validate_response(answer)
+        case.call_and_validate(headers={"Authorization": f"Bearer {closed.token}"})
+
+    check()
