@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
 CHROMIUM: Final = "chromium"
 
@@ -22,6 +22,9 @@ _FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+PATIENCE: Final = 30_000
+"""Milliseconds that a condition may take on a busy machine."""
 
 SERIOUS: Final = {"serious", "critical"}
 
@@ -63,6 +66,15 @@ def page_of(browser: Browser, **given: Any) -> Iterator[Page]:
     finally:
         context.close()
     assert complaints == []
+
+
+def visit(page: Page, url: str) -> None:
+    """Open a page and wait until it follows the cluster, or has nothing to follow."""
+    answer = page.goto(url)
+    assert answer is not None
+    if page.locator("[data-live]").count():
+        expect(page.locator("#follow")).to_have_text("Live", timeout=PATIENCE)
+        expect(page.locator("#follow")).to_have_class("follow on", timeout=PATIENCE)
 
 
 def faults_of(page: Page) -> list[str]:

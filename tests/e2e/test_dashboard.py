@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import browse, faults_of, page_of
+from tests.e2e.browser import PATIENCE, browse, faults_of, page_of, visit
 from tests.e2e.dashboard_sites import TOKEN, Living, Standing, furnish, living
 
 MACHINES = ("dgx1-v100", "hgx-h100-8x-ib", "a40-8x-bridges", "l40s-8x")
@@ -34,9 +34,6 @@ PAGES = (
 
 MANY = 5000
 
-PATIENCE = 30_000
-"""Milliseconds that a condition may take on a busy machine."""
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -51,15 +48,6 @@ def site() -> Iterator[Living]:
     with living(MACHINES) as started:
         furnish(started)
         yield started
-
-
-def visit(page: Page, url: str) -> None:
-    """Open a page and wait until it follows the cluster, or has nothing to follow."""
-    answer = page.goto(url)
-    assert answer is not None
-    if page.locator("[data-live]").count():
-        expect(page.locator("#follow")).to_have_text("Live", timeout=PATIENCE)
-        expect(page.locator("#follow")).to_have_class("follow on", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("width", [390, 1280, 1920])

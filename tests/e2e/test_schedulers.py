@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import tempfile
@@ -28,6 +29,7 @@ from tests.e2e import components
 from tests.e2e.control_plane import SCHEDULER, ControlPlane
 from tests.e2e.cri import ContainerView, FakeRuntime
 from tests.e2e.kubelet import Kubelet
+from tests.e2e.pods.asking import AUDIENCE, ask
 from tests.e2e.process import Process
 from tests.e2e.rendering import NAMESPACE, Key, Manifest, by_key, render_chart
 from tests.waiting import wait_until
@@ -115,11 +117,13 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
             f"--device-plugins-dir={kubelet.device_plugins_dir}",
             f"--pod-resources-socket={kubelet.pod_resources_socket}",
         )
+        shown = f"--explain-peer-token-file={run.write_peer_token()}"
+        config = "gputopo-extender"
         if second:
-            extender = run.daemon("Deployment", ACCOUNT, "extender", "gputopo-extender")
+            extender = run.daemon("Deployment", ACCOUNT, "extender", config, shown)
             scheduler = run.second_scheduler()
         else:
-            extender = run.daemon("DaemonSet", "gputopo-extender", "extender", "gputopo-extender")
+            extender = run.daemon("DaemonSet", config, "extender", config, shown)
             scheduler = run.own_scheduler()
         asks_for = {"schedulerName": "gputopo"} if second else {}
         cluster = Cluster(plane, asks_for, runtime, scheduler, extender)
@@ -141,6 +145,22 @@ def test_a_pod_gets_the_set_that_was_chosen(cluster: Cluster) -> None:
     chosen = decode_assignment(cluster.pod("four")["metadata"]["annotations"][ASSIGNMENT_KEY])
     assert len(chosen.containers["main"]) == 4
     assert set(view.env[VISIBLE].split(",")) == set(chosen.containers["main"])
+
+
+def test_who_may_get_decisions_is_told_why(cluster: Cluster) -> None:
+    """By a token of the cluster's; by the loopback alone only where it is the pod's own."""
+    cluster.create("two", 2)
+    wait_until(lambda: cluster.pod("two")["spec"].get("nodeName"), 60, "the pod to be bound")
+    url = "http://127.0.0.1:8887/v1/pods/default/two"
+    token = cluster.plane.kubectl(
+        *("create", "token", ACCOUNT, "-n", NAMESPACE, "--audience", AUDIENCE)
+    ).strip()
+    told = ask(url, token=token)
+    assert (told.status, told.by, told.told["binding"]["node"]) == (200, None, NODE)
+    assert ask(url).status == (200 if cluster.asks_for else 401)
+    plain = cluster.plane.kubectl("create", "token", "default", "--audience", AUDIENCE).strip()
+    if not cluster.asks_for:
+        assert ask(url, token=plain).status == 403
 
 
 def test_other_pods_need_no_extender(cluster: Cluster) -> None:
@@ -177,7 +197,9 @@ class Runner:
         a node; the last one of a name counts.
         """
         pod = self._objects[kind, name]["spec"]["template"]["spec"]
-        (arguments,) = (one["args"] for one in pod["containers"] if one["name"] == container)
+        (found,) = (one for one in pod["containers"] if one["name"] == container)
+        arguments = found["args"]
+        given = {one["name"]: one["value"] for one in found.get("env", ()) if "value" in one}
         ((_, settings),) = self._objects["ConfigMap", config]["data"].items()
         path = self._folder / f"{container}.json"
         path.write_text(json.dumps(settings))
@@ -186,7 +208,21 @@ class Runner:
             for argument in arguments
         ]
         told.append(f"--kubeconfig={self._log_in(pod['serviceAccountName'])}")
-        return Process(container, own_command(*told, *options), self._folder / f"{container}.log")
+        return Process(
+            container,
+            own_command(*told, *options),
+            self._folder / f"{container}.log",
+            environment={**os.environ, **given},
+        )
+
+    def write_peer_token(self) -> Path:
+        """Return a file with the token that kubelet would make for the extender's pod."""
+        token = self._plane.kubectl(
+            *("create", "token", ACCOUNT, "-n", NAMESPACE, "--audience", AUDIENCE)
+        )
+        path = self._folder / "peer-token"
+        path.write_text(token)
+        return path
 
     def second_scheduler(self) -> Process:
         """Make kube-scheduler as the Deployment has it."""

@@ -87,20 +87,21 @@ def deployment(name: str, replicas: int, count: int) -> dict[str, Any]:
 class Bundle:
     """The bundle in a cluster, with the pods that use it in the namespace default."""
 
-    def __init__(self, cluster: PodCluster) -> None:
+    def __init__(self, cluster: PodCluster, overlay: Path = OVERLAY) -> None:
         self.cluster = cluster
+        self._overlay = overlay
         self._kubectl = cluster.plane.kubectl
 
     # The bundle.
 
     def install(self) -> None:
         """Apply it as a user would, and wait until all of it is ready."""
-        self._kubectl("apply", "-k", str(OVERLAY))
+        self._kubectl("apply", "-k", str(self._overlay))
         self.await_ready()
 
     def uninstall(self) -> None:
         """Take it away and wait until it is gone."""
-        self._kubectl("delete", "-k", str(OVERLAY), "--wait=true", "--timeout=120s")
+        self._kubectl("delete", "-k", str(self._overlay), "--wait=true", "--timeout=120s")
 
     def restart(self) -> None:
         """Begin to replace every pod of the bundle, as an upgrade does."""

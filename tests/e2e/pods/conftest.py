@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.e2e.images.archives import build_all
-from tests.e2e.pods.bundle import Bundle, check_books, readme_example
+from tests.e2e.pods.bundle import OVERLAY, Bundle, check_books, readme_example
 from tests.e2e.pods.cluster import PodCluster
 
 MACHINES: Final = {"n1": "dgx1-v100", "n2": "hgx-h100-8x-ib"}
@@ -23,14 +25,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         call.excinfo.value.add_note(f"logs are kept in {bundle.cluster.keep_logs()}")
 
 
-@pytest.fixture(scope="module")
-def installed() -> Iterator[Bundle]:
-    """Return the bundle, installed by kubectl in a new cluster, ready."""
+@contextlib.contextmanager
+def install(overlay: Path) -> Iterator[Bundle]:
+    """Lend the bundle, installed by kubectl in a new cluster, ready."""
     (image,) = (one["image"] for one in readme_example()["spec"]["containers"])
     cluster = PodCluster(MACHINES, build_all((f"docker.io/library/{image}",)))
     try:
         cluster.start()
-        bundle = Bundle(cluster)
+        bundle = Bundle(cluster, overlay)
         bundle.install()
         yield bundle
     except BaseException as error:
@@ -38,6 +40,13 @@ def installed() -> Iterator[Bundle]:
         raise
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Bundle]:
+    """Return the bundle on mock machines."""
+    with install(OVERLAY) as bundle:
+        yield bundle
 
 
 @pytest.fixture
