@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from deviceplugin.allocation import Drift, Wanted
+from deviceplugin.allocation import Wanted
 from deviceplugin.holdings import Holdings, PodHoldings
+from deviceplugin.outcomes import Drift
 from runtime.objects import Container, Pod
 from topology.errors import WireError
 from topology.wire import ASSIGNMENT_KEY, STRICT_KEY, Assignment, decode_assignment

@@ -26,8 +26,6 @@ from deviceplugin.admission import (
 from deviceplugin.allocation import (
     Chooser,
     Circumstances,
-    Drift,
-    Outcome,
     Plan,
     Request,
     Taken,
@@ -45,7 +43,8 @@ from deviceplugin.errors import (
 from deviceplugin.holdings import Reading
 from deviceplugin.ledger import Ledger
 from deviceplugin.lookup import Lookup
-from deviceplugin.metrics import OK, REFUSED, Metrics
+from deviceplugin.metrics import Metrics
+from deviceplugin.outcomes import OK, REFUSED, Drift, Outcome
 from deviceplugin.resources.devices import Resource
 from deviceplugin.shared_allocation import SharedCircumstances, plan_shared
 from deviceplugin.stock import Stock

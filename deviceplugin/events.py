@@ -18,7 +18,8 @@ import msgspec
 import structlog
 
 from deviceplugin.happenings import Happening
-from deviceplugin.metrics import FAILED, OK, Metrics
+from deviceplugin.metrics import Metrics
+from deviceplugin.outcomes import FAILED, OK
 from runtime.errors import ApiError, KubeError, NotFoundError
 
 NAMESPACE: Final = "default"

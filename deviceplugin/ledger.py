@@ -17,7 +17,8 @@ import msgspec
 
 from deviceplugin.errors import PodResourcesError
 from deviceplugin.holdings import Reading
-from deviceplugin.metrics import FAILED, OK, Metrics
+from deviceplugin.metrics import Metrics
+from deviceplugin.outcomes import FAILED, OK
 
 
 class HoldingsReader(Protocol):

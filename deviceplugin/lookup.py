@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 
 from deviceplugin.admission import Identified, identify
-from deviceplugin.allocation import Drift
 from deviceplugin.holdings import Holdings
+from deviceplugin.outcomes import Drift
 from runtime.errors import KubeError
 from runtime.objects import Pod
 

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from deviceplugin.allocation import Drift, Outcome
 from deviceplugin.gauges import DeviceGauges
+from deviceplugin.outcomes import FAILED, OK, REFUSED, Drift, Outcome
 
 
 class Rpc(StrEnum):
@@ -29,9 +29,6 @@ class Cause(StrEnum):
     RETRY = "retry"  # the attempt before failed
 
 
-OK = "ok"
-FAILED = "failed"
-REFUSED = "refused"
 _RESULTS = (OK, FAILED)
 
 # From a tenth of the target (1 ms) to kubelet's patience with us.

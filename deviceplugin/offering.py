@@ -80,7 +80,7 @@ class Offering:
         self._watch = ConfigWatch(
             reader,
             self._take_config,
-            metrics,
+            metrics.config_reloads,
             period=settings.config_poll_seconds,
             on_look=self._look_again,
         )

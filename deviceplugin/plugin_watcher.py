@@ -22,7 +22,8 @@ from deviceplugin import sockets
 from deviceplugin.backoff import Backoff
 from deviceplugin.errors import RegistrationError
 from deviceplugin.listing import Listing
-from deviceplugin.metrics import FAILED, OK, Cause, Metrics
+from deviceplugin.metrics import Cause, Metrics
+from deviceplugin.outcomes import FAILED, OK
 from deviceplugin.pluginregistration.v1 import api_pb2, api_pb2_grpc
 from deviceplugin.registrar import VERSION
 from deviceplugin.server import PluginServer

@@ -16,8 +16,9 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
-from deviceplugin.metrics import FAILED, OK, Metrics
+from deviceplugin.metrics import Metrics
 from deviceplugin.outbox import Outbox
+from deviceplugin.outcomes import FAILED, OK
 from deviceplugin.state import next_state
 from runtime.errors import ApiError, KubeError, UnreachableError
 from runtime.objects import Node

@@ -22,7 +22,8 @@ from deviceplugin import sockets
 from deviceplugin.backoff import Backoff
 from deviceplugin.errors import RegistrationError
 from deviceplugin.listing import Listing
-from deviceplugin.metrics import FAILED, OK, Cause, Metrics
+from deviceplugin.metrics import Cause, Metrics
+from deviceplugin.outcomes import FAILED, OK
 from deviceplugin.server import PluginServer
 from deviceplugin.v1beta1 import api_pb2, api_pb2_grpc
 

@@ -12,15 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from deviceplugin.allocation import (
-    Chooser,
-    Drift,
-    Outcome,
-    Plan,
-    Request,
-    Taken,
-    Wanted,
-)
+from deviceplugin.allocation import Chooser, Plan, Request, Taken, Wanted
 from deviceplugin.config.model import SharedPolicy
 from deviceplugin.errors import (
     HeldDeviceError,
@@ -28,6 +20,7 @@ from deviceplugin.errors import (
     SharingError,
     StrictRefusalError,
 )
+from deviceplugin.outcomes import Drift, Outcome
 from deviceplugin.resources.devices import Device, Resource, by_index
 from topology.gpuset import GpuSet, gpuset, positions, size
 

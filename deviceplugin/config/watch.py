@@ -6,10 +6,11 @@ import queue
 from collections.abc import Callable
 
 import structlog
+from prometheus_client import Counter
 
 from deviceplugin.config.model import Config
 from deviceplugin.config.source import ConfigReader
-from deviceplugin.metrics import FAILED, OK, Metrics
+from deviceplugin.outcomes import FAILED, OK
 from runtime.errors import SettingsError
 
 _log = structlog.get_logger("deviceplugin.config")
@@ -19,22 +20,22 @@ class ConfigWatch:
     """Calls `on_config` with each new configuration, until `stop`.
 
     The content is looked at every `period` seconds, and at once after `reload`. One with mistakes
-    is told once and changes nothing. `on_look` is called at each look: other things on disk may
-    have changed as well.
+    is told once and changes nothing. `reloads` counts both by their result. `on_look` is called at
+    each look: other things on disk may have changed as well.
     """
 
     def __init__(
         self,
         reader: ConfigReader,
         on_config: Callable[[Config], None],
-        metrics: Metrics,
+        reloads: Counter,
         *,
         period: float = 1.0,
         on_look: Callable[[], None] = lambda: None,
     ) -> None:
         self._reader = reader
         self._on_config = on_config
-        self._metrics = metrics
+        self._reloads = reloads
         self._period = period
         self._on_look = on_look
         # put() may be called inside a signal handler.
@@ -71,7 +72,7 @@ class ConfigWatch:
             if config is not None:
                 self._told = ()
                 self.problem = ""
-                self._metrics.config_reloads.labels(OK).inc()
+                self._reloads.labels(OK).inc()
                 _log.info("configuration read", asked=forced)
                 self._on_config(config)
         self._on_look()
@@ -81,6 +82,6 @@ class ConfigWatch:
             return
         self._told = error.problems
         self.problem = str(error)
-        self._metrics.config_reloads.labels(FAILED).inc()
+        self._reloads.labels(FAILED).inc()
         for line in error.problems:
             _log.error("configuration is not taken, the one before stays", problem=line)

@@ -14,8 +14,9 @@ from deviceplugin.admission import (
     read_wanted,
     requested,
 )
-from deviceplugin.allocation import Drift, Wanted
+from deviceplugin.allocation import Wanted
 from deviceplugin.holdings import Holdings
+from deviceplugin.outcomes import Drift
 from runtime.objects import Container, Pod, Resources
 from tests.deviceplugin.nodes import RESOURCE, by_key, holdings, names, pod
 

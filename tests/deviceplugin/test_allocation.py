@@ -6,15 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceplugin.allocation import (
-    Circumstances,
-    Drift,
-    Outcome,
-    Request,
-    Wanted,
-    check_devices,
-    plan,
-)
+from deviceplugin.allocation import Circumstances, Request, Wanted, check_devices, plan
 from deviceplugin.errors import (
     HeldDeviceError,
     RequestError,
@@ -22,6 +14,7 @@ from deviceplugin.errors import (
     UnhealthyDeviceError,
     UnknownDeviceError,
 )
+from deviceplugin.outcomes import Drift, Outcome
 from tests.deviceplugin.nodes import CHOOSERS, DGX1V, PAIRS, RESOURCE, machine, names, stock_of
 from topology.gpuset import gpuset
 from topology.model import NodeTopology

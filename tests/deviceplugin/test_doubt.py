@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from deviceplugin.allocation import Drift, Outcome, Plan, Request
+from deviceplugin.allocation import Plan, Request
 from deviceplugin.config.model import Config
 from deviceplugin.desk import Desk
 from deviceplugin.errors import StrictRefusalError
@@ -15,6 +15,7 @@ from deviceplugin.holdings import Holdings, Reading
 from deviceplugin.inventory import Board, Inventory
 from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
+from deviceplugin.outcomes import Drift, Outcome
 from deviceplugin.stock import take_stock
 from runtime.errors import UnreachableError
 from runtime.objects import Pod

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceplugin.allocation import Drift, Outcome, Plan, Request, Wanted, check_devices
+from deviceplugin.allocation import Plan, Request, Wanted, check_devices
 from deviceplugin.choosers import Choosers
 from deviceplugin.config.model import SharedPolicy
 from deviceplugin.desk import Desk
@@ -23,6 +23,7 @@ from deviceplugin.holdings import Holdings
 from deviceplugin.inventory import Inventory
 from deviceplugin.ledger import Ledger
 from deviceplugin.metrics import Metrics
+from deviceplugin.outcomes import Drift, Outcome
 from deviceplugin.resources.devices import Resource, uuid_of
 from deviceplugin.shared_allocation import SharedCircumstances, plan_shared
 from deviceplugin.stock import MAIN, take_stock
