@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from deviceplugin.discovery import discover
-from deviceplugin.nvml import open_nvml
+from deviceplugin.discovery.topology import discover
+from deviceplugin.nvml.library import open_nvml
 from mock_nvml import MockNvml, write_sysfs
 from topology.machines import Machine
 from topology.model import NodeTopology

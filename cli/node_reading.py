@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import msgspec
 
-from deviceplugin.report import NodeReport
+from deviceplugin.guarding.report import NodeReport
 from runtime.errors import AccessError, KubeError
 from runtime.kube import KubeClient, connect
 from runtime.objects import Node, Pod

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from deviceplugin.holdings import Holdings
-from deviceplugin.inventory import Inventory
+from deviceplugin.pods.holdings import Holdings
+from deviceplugin.resources.inventory import Inventory
 
 Labels = tuple[str, ...]
 

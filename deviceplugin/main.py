@@ -24,30 +24,30 @@ from pathlib import Path
 
 import structlog
 
-from deviceplugin.books import Books
-from deviceplugin.choosers import Choosers
+from deviceplugin.admission.choosers import Choosers
+from deviceplugin.admission.ledger import Ledger
+from deviceplugin.admission.readback import ReadBack
+from deviceplugin.admission.traces import Traces
 from deviceplugin.config.health import malformed_words, xid_responses
 from deviceplugin.config.model import Config
 from deviceplugin.config.source import ConfigReader
-from deviceplugin.discovery import discover
+from deviceplugin.discovery.platform import check_platform
+from deviceplugin.discovery.topology import discover
 from deviceplugin.errors import NvmlError, PlatformError
-from deviceplugin.features import FeatureFile
-from deviceplugin.guard import Guard
-from deviceplugin.holdings import Holdings, PodResources
-from deviceplugin.inventory import Board
-from deviceplugin.ledger import Ledger
+from deviceplugin.guarding.guard import Guard
+from deviceplugin.health.xids import Response
 from deviceplugin.metrics import Metrics
-from deviceplugin.nvml_interface import Nvml
+from deviceplugin.nvml.interface import Nvml
 from deviceplugin.offering import Offering
-from deviceplugin.platform import check_platform
-from deviceplugin.pods import PODS_PATH, PodCache, PodGetter, own_node_query
-from deviceplugin.publisher import Publisher, read_state
-from deviceplugin.readback import ReadBack
+from deviceplugin.pods.cache import PODS_PATH, PodCache, PodGetter, own_node_query
+from deviceplugin.pods.holdings import Holdings, PodResources
+from deviceplugin.publishing.books import Books
+from deviceplugin.publishing.features import FeatureFile
+from deviceplugin.publishing.publisher import Publisher, read_state
+from deviceplugin.publishing.state import on_gpus
+from deviceplugin.resources.inventory import Board
+from deviceplugin.resources.stock import Stock
 from deviceplugin.settings import PluginSettings
-from deviceplugin.state import on_gpus
-from deviceplugin.stock import Stock
-from deviceplugin.traces import Traces
-from deviceplugin.xids import Response
 from runtime import logs
 from runtime.errors import AccessError, KubeError, SettingsError, TracingError
 from runtime.kube import KubeClient, connect
@@ -299,7 +299,7 @@ class Plugin:
         if self._given_nvml is not None:
             return self._given_nvml
         # Only here: a process that is given an NVML never loads the driver's binding.
-        from deviceplugin.nvml import open_nvml  # noqa: PLC0415 -- see above
+        from deviceplugin.nvml.library import open_nvml  # noqa: PLC0415 -- see above
 
         try:
             nvml = open_nvml()

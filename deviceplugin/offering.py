@@ -7,23 +7,23 @@ from pathlib import Path
 
 import structlog
 
-from deviceplugin.cdi.compose import compose
-from deviceplugin.cdi.driver import DriverReader
-from deviceplugin.cdi.files import CdiFiles
-from deviceplugin.choosers import Choosers
+from deviceplugin.admission.choosers import Choosers
+from deviceplugin.admission.desk import Desk, Patience
+from deviceplugin.admission.ledger import Ledger
+from deviceplugin.admission.traces import Traces
 from deviceplugin.config.model import Config
 from deviceplugin.config.source import ConfigReader
 from deviceplugin.config.watch import ConfigWatch
-from deviceplugin.desk import Desk, Patience
-from deviceplugin.edits.answer import CDI_STRATEGIES
-from deviceplugin.edits.nodes import NodeFacts, read_facts
-from deviceplugin.endpoints import Endpoint, Endpoints, Place
-from deviceplugin.inventory import Inventory
-from deviceplugin.ledger import Ledger
+from deviceplugin.injection.answer import CDI_STRATEGIES
+from deviceplugin.injection.compose import compose
+from deviceplugin.injection.driver import DriverReader
+from deviceplugin.injection.files import CdiFiles
 from deviceplugin.metrics import Metrics
+from deviceplugin.resources.facts import NodeFacts, read_facts
+from deviceplugin.resources.inventory import Inventory
+from deviceplugin.resources.stock import Stock, Store
+from deviceplugin.serving.endpoints import Endpoint, Endpoints, Place
 from deviceplugin.settings import PluginSettings
-from deviceplugin.stock import Stock, Store
-from deviceplugin.traces import Traces
 from runtime.lifecycle import Workers
 from runtime.objects import Pod
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deviceplugin.health import LONGEST_HOLD
-from deviceplugin.vitals import Condition
-from deviceplugin.xids import Response
+from deviceplugin.health.record import LONGEST_HOLD
+from deviceplugin.health.vitals import Condition
+from deviceplugin.health.xids import Response
 from runtime.ops import EVERYWHERE
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]

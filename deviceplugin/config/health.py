@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from deviceplugin.config.model import Health, XidPolicy
-from deviceplugin.xids import RULES, Response
+from deviceplugin.health.xids import RULES, Response
 
 ALL: Final = "all"
 XIDS: Final = "xids"

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from deviceplugin.resources.names import ResourceName, check_device, check_gpu
-from deviceplugin.xids import Response
+from deviceplugin.config.names import ResourceName, check_device, check_gpu
+from deviceplugin.health.xids import Response
 
 VERSION = "v1"
 

@@ -1,1 +1,1 @@
-"""From GPUs and MIG instances to resources and the devices in them. Pure."""
+"""From GPUs and MIG instances to resources, the devices in them, and what the node offers."""

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 import msgspec
 
 from deviceplugin.config.model import Config, MigStrategy, Rule, Selection
-from deviceplugin.inventory import Inventory
+from deviceplugin.config.names import DOMAIN, matches, normalise_mig_name
 from deviceplugin.resources.devices import CORDONED, Device, Resource, Sharing, by_index
+from deviceplugin.resources.inventory import Inventory
 from deviceplugin.resources.mig import check_single, legacy_uuid, offered_alone
-from deviceplugin.resources.names import DOMAIN, matches, normalise_mig_name
 from deviceplugin.resources.replicas import share
 from topology.model import Gpu
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from deviceplugin.nvml_interface import MigDevice
+from deviceplugin.nvml.interface import MigDevice
 
 
 def check_single(gpus: Iterable[str], mig: Mapping[str, tuple[MigDevice, ...]]) -> str:
@@ -36,7 +36,7 @@ def offered_alone(instance: MigDevice) -> bool:
 def legacy_uuid(gpu: str, instance: MigDevice) -> str:
     """Return what drivers before 470 called an instance; configurations may still do.
 
-    >>> from deviceplugin.nvml_interface import MigDevice
+    >>> from deviceplugin.nvml.interface import MigDevice
     >>> legacy_uuid("GPU-1", MigDevice("MIG-2", 0, 7, 3, "1g.5gb"))
     'MIG-GPU-1/7/3'
     """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from deviceplugin.choosers import Choosers
+from deviceplugin.admission.choosers import Choosers
 from deviceplugin.config.model import Config
 from deviceplugin.errors import PodResourcesError
-from deviceplugin.holdings import Holdings, PodHoldings, Reading
-from deviceplugin.inventory import Inventory
-from deviceplugin.stock import Stock, take_stock
+from deviceplugin.pods.holdings import Holdings, PodHoldings, Reading
+from deviceplugin.resources.inventory import Inventory
+from deviceplugin.resources.stock import Stock, take_stock
 from runtime.objects import Container, ObjectMeta, Pod, PodSpec, PodStatus, Resources
 from topology.links import Level
 from topology.model import Gpu, NodeTopology

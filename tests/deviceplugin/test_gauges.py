@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deviceplugin.inventory import Inventory
 from deviceplugin.metrics import Metrics
-from deviceplugin.nvml_interface import MigDevice
+from deviceplugin.nvml.interface import MigDevice
+from deviceplugin.resources.inventory import Inventory
 from tests.deviceplugin.nodes import holdings, machine
 
 

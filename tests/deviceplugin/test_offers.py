@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mock_nvml.faults import Partition
-from tests.deviceplugin.cdi.rules import check
+from tests.deviceplugin.injection.rules import check
 from tests.deviceplugin.test_main import World
 from tests.waiting import wait_until
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from deviceplugin.health.xids import Response
 from deviceplugin.settings import PluginSettings
-from deviceplugin.xids import Response
 
 
 def test_only_the_node_must_be_named() -> None:

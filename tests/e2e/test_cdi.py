@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from deviceplugin.cdi.compose import compose
-from deviceplugin.cdi.driver import DriverFiles
-from deviceplugin.cdi.files import CdiFiles
-from deviceplugin.edits.answer import answer
-from deviceplugin.edits.nodes import NodeFacts, device_nodes
-from deviceplugin.inventory import Inventory
-from deviceplugin.stock import Stock, take_stock
+from deviceplugin.injection.answer import answer
+from deviceplugin.injection.compose import compose
+from deviceplugin.injection.driver import DriverFiles
+from deviceplugin.injection.files import CdiFiles
+from deviceplugin.resources.facts import NodeFacts, device_nodes
+from deviceplugin.resources.inventory import Inventory
+from deviceplugin.resources.stock import Stock, take_stock
 from tests.deviceplugin.nodes import machine
 from tests.deviceplugin.resources.nodes import config_of, cut
 from tests.e2e.cdi import binary

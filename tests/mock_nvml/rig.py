@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deviceplugin.discovery import Discovery, discover
-from deviceplugin.nvml import PynvmlNvml, open_nvml
+from deviceplugin.discovery.topology import Discovery, discover
+from deviceplugin.nvml.library import PynvmlNvml, open_nvml
 from mock_nvml import MockNvml, write_sysfs
 from topology.links import CELL_OF_LEVEL
 from topology.machines import Machine

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
-from deviceplugin.holdings import PodResources
+from deviceplugin.pods.holdings import PodResources
 from embedded.apiserver import ApiServer
 from embedded.kubelet import ContainerView, Kubelet
 from embedded.ports import free_port

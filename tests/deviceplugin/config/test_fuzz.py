@@ -12,8 +12,8 @@ from deviceplugin.config.health import xid_responses
 from deviceplugin.config.loading import read_config
 from deviceplugin.config.model import Config
 from deviceplugin.config.options import OPTIONS, read_flags
-from deviceplugin.inventory import Inventory
-from deviceplugin.stock import take_stock
+from deviceplugin.resources.inventory import Inventory
+from deviceplugin.resources.stock import take_stock
 from runtime.errors import SettingsError
 from tests.deviceplugin.nodes import machine
 from tests.deviceplugin.resources.nodes import cut

@@ -12,7 +12,7 @@ from deviceplugin.config.health import (
 )
 from deviceplugin.config.loading import read_config
 from deviceplugin.config.model import Health
-from deviceplugin.xids import Response
+from deviceplugin.health.xids import Response
 
 REFERENCE = {"policy": "reference"}
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from deviceplugin.config.loading import read_config
 from deviceplugin.config.model import Config
-from deviceplugin.edits.nodes import NodeFacts
-from deviceplugin.inventory import Inventory
-from deviceplugin.nvml_interface import MigDevice
+from deviceplugin.nvml.interface import MigDevice
 from deviceplugin.resources.devices import Resource
-from deviceplugin.stock import MAIN, Stock, take_stock
+from deviceplugin.resources.facts import NodeFacts
+from deviceplugin.resources.inventory import Inventory
+from deviceplugin.resources.stock import MAIN, Stock, take_stock
 from tests.deviceplugin.nodes import machine
 
 READY = NodeFacts(mps_ready=frozenset([MAIN]))

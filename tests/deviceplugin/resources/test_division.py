@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deviceplugin.resources.names import matches
-from deviceplugin.stock import MAIN
+from deviceplugin.config.names import matches
+from deviceplugin.resources.stock import MAIN
 from tests.deviceplugin.resources.nodes import cut, ids, instance, offers, stock
 
 MIXED = "flags: {migStrategy: mixed}"

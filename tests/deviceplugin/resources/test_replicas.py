@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deviceplugin.edits.nodes import read_facts
-from deviceplugin.inventory import Inventory
 from deviceplugin.resources.devices import Sharing
+from deviceplugin.resources.facts import read_facts
+from deviceplugin.resources.inventory import Inventory
 from deviceplugin.resources.replicas import mps_clients
-from deviceplugin.stock import MAIN, take_stock
+from deviceplugin.resources.stock import MAIN, take_stock
 from tests.deviceplugin.nodes import machine
 from tests.deviceplugin.resources.nodes import config_of, cut, instance, offers, stock
 

@@ -1,1 +1,0 @@
-"""CDI: files that tell container runtimes what belongs to each device."""

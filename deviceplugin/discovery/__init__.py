@@ -1,0 +1,1 @@
+"""What the machine is: NVML and sysfs to a NodeTopology."""

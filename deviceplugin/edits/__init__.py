@@ -1,1 +1,0 @@
-"""What Allocate tells the container runtime. Pure but for `nodes`, which looks at /dev."""

@@ -1,0 +1,1 @@
+"""What events and readings of a GPU mean: XIDs, vitals, probes, and the record of each GPU."""

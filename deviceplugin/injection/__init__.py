@@ -1,0 +1,1 @@
+"""What a container is given with its devices: variables, mounts, device nodes, CDI files."""

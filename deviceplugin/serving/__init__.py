@@ -1,0 +1,1 @@
+"""The sockets that kubelet talks to, and how each stays registered."""
