@@ -37,6 +37,12 @@ class Answer(msgspec.Struct, frozen=True):
     crash: str = ""
 
 
+def version() -> str:
+    """Return the version that is built, with its v."""
+    words = (MODULE / "go.mod").read_text(encoding="utf-8").split()
+    return words[words.index("github.com/NVIDIA/go-gpuallocator") + 1]
+
+
 def build() -> Path:
     """Build the program once; return its path. Raises MissingError if that cannot be."""
     program = cache_folder() / "bench" / "reference-allocator"
