@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli.main import run
-from tests.deviceplugin.test_main import World
+from tests.deviceplugin.world import World
 from tests.waiting import wait_until
 
 

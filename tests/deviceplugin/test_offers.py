@@ -9,7 +9,7 @@ import pytest
 
 from mock_nvml.faults import Partition
 from tests.deviceplugin.injection.rules import check
-from tests.deviceplugin.test_main import World
+from tests.deviceplugin.world import World
 from tests.waiting import wait_until
 
 GPU = "nvidia.com/gpu"

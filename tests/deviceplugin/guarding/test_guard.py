@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.deviceplugin.test_main import World
+from tests.deviceplugin.world import World
 from tests.waiting import wait_until
 
 

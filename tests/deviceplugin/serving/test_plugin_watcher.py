@@ -17,7 +17,7 @@ from deviceplugin.serving.server import PluginServer
 from deviceplugin.v1beta1 import api_pb2 as plugin_pb2
 from deviceplugin.v1beta1 import api_pb2_grpc as plugin_grpc
 from tests.deviceplugin.nodes import RESOURCE
-from tests.deviceplugin.test_main import World
+from tests.deviceplugin.world import World
 from tests.waiting import wait_until
 
 
