@@ -1,4 +1,4 @@
-"""A node on which the whole plugin runs: real sockets, a kubelet, an API server, unmodified pynvml."""
+"""A node with the whole plugin: real sockets, a kubelet, an API server, unmodified pynvml."""
 
 from __future__ import annotations
 
