@@ -17,12 +17,17 @@ _MIB = 1 << 20
 
 ONE_POD = Amounts(pods=1)
 
+_MOST = (1 << 40) - 1
+"""What one amount is cut to. The columns have 63 bits for the sum of a node's pods, and the API
+server takes a pod that asks for 2^63 cores: a number that does not fit would end the daemon, at
+each start anew. No machine has 2^40 thousandths of a core, or MiB."""
+
 
 @lru_cache(maxsize=4096)
 def _milli(quantity: str | float) -> int:
     """Read thousandths; what does not read counts as nothing, and the API server takes no such."""
     try:
-        return max(parse_milli(quantity), 0)
+        return _cut(parse_milli(quantity))
     except QuantityError:
         return 0
 
@@ -30,9 +35,13 @@ def _milli(quantity: str | float) -> int:
 @lru_cache(maxsize=4096)
 def _mib(quantity: str | float) -> int:
     try:
-        return max(math.ceil(parse_quantity(quantity) / _MIB), 0)
+        return _cut(math.ceil(parse_quantity(quantity) / _MIB))
     except QuantityError:
         return 0
+
+
+def _cut(amount: int) -> int:
+    return min(max(amount, 0), _MOST)
 
 
 def capacity_of(allocatable: Quantities | None) -> Amounts:
@@ -44,7 +53,7 @@ def capacity_of(allocatable: Quantities | None) -> Amounts:
         memory = 0
     return Amounts(
         cpu_milli=_milli(quantities.get("cpu", 0)),
-        memory_mib=max(memory, 0),
+        memory_mib=_cut(memory),
         pods=_milli(quantities.get("pods", 0)) // 1000,
     )
 

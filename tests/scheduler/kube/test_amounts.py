@@ -49,6 +49,11 @@ ROWS: list[tuple[str, dict[str, Any], Amounts]] = [
         Amounts(1250, 64, 1),
     ),
     ("what does not read is nothing", {"containers": [wants("much")]}, Amounts(0, 0, 1)),
+    (
+        "more than any machine has is cut",
+        {"containers": [wants("9223372036854775807", "9e99")]},
+        Amounts((1 << 40) - 1, (1 << 40) - 1, 1),
+    ),
 ]
 
 
@@ -64,6 +69,10 @@ def test_a_pods_requests(spec: dict[str, Any], expected: Amounts) -> None:
         (None, Amounts()),
         ({"cpu": "7910m", "memory": "1535Ki", "pods": "110"}, Amounts(7910, 1, 110)),
         ({"cpu": "many", "memory": "much"}, Amounts()),
+        (
+            {"cpu": "1e18", "memory": "9e99", "pods": "1e18"},
+            Amounts((1 << 40) - 1, (1 << 40) - 1, ((1 << 40) - 1) // 1000),
+        ),
     ],
 )
 def test_what_a_node_has(allocatable: dict[str, str] | None, expected: Amounts) -> None:

@@ -60,6 +60,27 @@ def test_a_list_without_a_pod_ends_what_it_took() -> None:
     assert room(watched) == (8000, 16384, 110)
 
 
+def test_a_pod_that_asks_for_all_the_cpu_there_can_be_is_counted_like_any() -> None:
+    """The API server takes it, bound to a node by who made it; it must not end the daemon."""
+    watched = Watched()
+    watched.node("n", mesh(4), amounts={"cpu": "8", "memory": "16Gi", "pods": "110"})
+    most = "9223372036854775807"
+    main = {"name": "main", "resources": {"requests": {"cpu": most, "memory": most}}}
+    for number in range(100):
+        watched.pod(f"p{number}", uid=f"u{number}", node="n", containers=[main] * 20)
+    assert room(watched)[0] < 0
+    for number in range(100):
+        watched.gone(f"u{number}")
+    assert room(watched) == (8000, 16384, 110)
+
+
+def test_a_node_that_says_it_has_more_than_any_machine_is_taken() -> None:
+    """Simulated nodes say so; the number must not end the daemon."""
+    watched = Watched()
+    watched.node("n", mesh(4), amounts={"cpu": "1e18", "memory": "1e18", "pods": "1e18"})
+    assert room(watched)[0] > 0
+
+
 def test_cpu_alone_leaves_refusals_standing() -> None:
     """The version, by which refusals are remembered, grows with what filters look at only."""
     watched = Watched()
