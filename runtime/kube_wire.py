@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from runtime.depth import decode_shallow
 from runtime.errors import AccessError, ApiError, UnreachableError, api_error
-from runtime.objects import ListMeta
+from runtime.objects import UNREADABLE, ListMeta
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the TCP and TLS handshake; kubelet and client-go use the same order."""
@@ -51,7 +52,7 @@ def error_of(status: int, phrase: str, body: bytes) -> ApiError:
     """Turn an error answer into an error; the text is kept only if it is a Status object's."""
     try:
         told = _decode_status(body)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         told = _Status()
     if told.kind != "Status":
         told = _Status()
@@ -114,8 +115,8 @@ def next_query(query: Query, token: str) -> dict[str, str]:
 def page_token(page: bytes) -> str | None:
     """Return the continue token of a list page, None on the last one."""
     try:
-        return _decode_head(page).metadata.continue_ or None
-    except msgspec.MsgspecError as error:
+        return decode_shallow(_decode_head, page).metadata.continue_ or None
+    except UNREADABLE as error:
         raise UnreachableError(f"a list page does not read: {error}") from error
 
 

@@ -6,7 +6,12 @@ Absent and null both become the default. Times stay text.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: bytes that are no UTF-8, and depth, have errors of their own."""
 
 
 class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):

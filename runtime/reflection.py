@@ -21,8 +21,9 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from runtime.depth import decode_shallow
 from runtime.errors import GoneError, KubeError, UnreachableError, api_error
-from runtime.objects import ListMeta, ObjectMeta
+from runtime.objects import UNREADABLE, ListMeta, ObjectMeta
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -176,13 +177,13 @@ class Reflection(Generic[T]):
     def page(self, body: bytes) -> None:
         """Take one page of a list; `listed` closes it. Raises UnreachableError if unreadable."""
         try:
-            page = self._decode_page(body)
-        except msgspec.MsgspecError as error:
+            page = decode_shallow(self._decode_page, body)
+        except UNREADABLE as error:
             raise UnreachableError(f"a list page does not read: {error}") from error
         for raw in page.items or ():
             try:
                 self._pending.append(self._decode_object(raw))
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 self._bad(raw, error)
         self._listed_version = page.metadata.resource_version
 
@@ -199,8 +200,8 @@ class Reflection(Generic[T]):
     def line(self, line: bytes) -> None:
         """Take one line of the watch. Raises GoneError and ApiError when the server says so."""
         try:
-            event = self._decode_event(line)
-        except msgspec.MsgspecError as error:
+            event = decode_shallow(self._decode_event, line)
+        except UNREADABLE as error:
             self.bad_objects += 1
             self._version = None
             raise UnreachableError(f"a watch line is no event: {error}") from error
@@ -212,7 +213,7 @@ class Reflection(Generic[T]):
             return
         try:
             obj = self._decode_object(event.object)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             self._bad(event.object, error)
             self._follow(event.object)
             return
@@ -263,7 +264,7 @@ class Reflection(Generic[T]):
     def _follow(self, raw: msgspec.Raw) -> None:
         try:
             version = self._decode_loose(raw).metadata.resource_version
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return
         if version and self._version is not None:
             self._version = version
@@ -276,7 +277,7 @@ class Reflection(Generic[T]):
     def _name_of(raw: msgspec.Raw) -> str:
         try:
             meta = msgspec.json.decode(raw, type=_Versioned).metadata
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return "its name does not read"
         return f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
 
@@ -284,6 +285,6 @@ class Reflection(Generic[T]):
     def _told(raw: msgspec.Raw) -> KubeError:
         try:
             status = msgspec.json.decode(raw, type=_Status)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             status = _Status()
         return api_error(status.code or 500, status.reason or "Error", status.message or "")

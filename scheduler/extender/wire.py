@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from runtime.objects import Node, Pod
+from runtime.objects import UNREADABLE, Node, Pod
 
 BODY_SHOWN = 120
 """Characters of a problem that an answer repeats."""
@@ -93,7 +93,7 @@ def decode_names(verb: str, raw: msgspec.Raw) -> list[str]:
     """Read the node names. Raises BadBodyError."""
     try:
         return _NAMES.decode(raw) or []
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadBodyError(f"{verb} body: $.NodeNames: {error}"[: BODY_SHOWN * 2]) from None
 
 
@@ -103,7 +103,7 @@ def decode_nodes(verb: str, nodes: NodeItems) -> list[Node]:
     for index, raw in enumerate(nodes.items or ()):
         try:
             node = _NODE.decode(raw)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise BadBodyError(f"{verb} body: $.Nodes.items[{index}]: {error}") from None
         if not node.metadata.name:
             raise BadBodyError(f"{verb} body: $.Nodes.items[{index}].metadata.name: is needed")
@@ -130,7 +130,7 @@ def decode_bind(body: bytes) -> BindArgs:
 def _decode(verb: str, body: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadBodyError(f"{verb} body: {error}"[: BODY_SHOWN * 2]) from None
 
 

@@ -18,8 +18,9 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
+from runtime.depth import decode_shallow
 from runtime.errors import ApiError, ConflictError, KubeError, NotFoundError
-from runtime.objects import Pod
+from runtime.objects import UNREADABLE, Pod
 from runtime.tracing import Span
 from scheduler.engine.planner import Grant, Planner
 from scheduler.engine.request import PodRequest
@@ -49,6 +50,8 @@ UNSEEN_SECONDS: Final = 60.0
 REQUESTS_KEPT: Final = 4096
 
 _log = structlog.get_logger("scheduler.binder")
+
+_decode_pod = msgspec.json.Decoder(Pod).decode
 
 
 class PodsApi(Protocol):
@@ -311,12 +314,11 @@ class Binder:
     async def _get(self, pod: PodRef) -> Pod | None:
         """Read a pod from the API server's own store, None if this very pod is not there."""
         try:
-            found = msgspec.json.decode(
-                await self._api.get(pod.path, timeout=GET_SECONDS), type=Pod
-            )
+            body = await self._api.get(pod.path, timeout=GET_SECONDS)
+            found = decode_shallow(_decode_pod, body)
         except NotFoundError:
             return None
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise KubeError(f"{pod.path} does not read: {error}") from None
         return found if found.metadata.uid == pod.uid else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.errors import UnreachableError
-from runtime.kube_wire import LineSplitter
+from runtime.kube_wire import LineSplitter, error_of, page_token
 
 
 def test_lines_are_found_however_the_bytes_are_cut() -> None:
@@ -25,3 +25,17 @@ def test_a_line_without_an_end_is_refused() -> None:
         splitter.feed(b"abc")
     with pytest.raises(UnreachableError, match="longer than 10 bytes"):
         splitter.feed(b"abc")
+
+
+def test_an_answer_whose_text_is_no_unicode_is_an_error_like_any() -> None:
+    """Decoding raises an error of its own there, which nobody above expects."""
+    with pytest.raises(UnreachableError, match="does not read"):
+        page_token(b'{"metadata":{"continue":"\xff"}}')
+    error = error_of(503, "Busy", b'{"kind":"Status","message":"\xff"}')
+    assert str(error) == "503 Busy"
+
+
+def test_the_next_page_is_found_in_a_page_of_great_depth() -> None:
+    """One pod's fields must not end a list."""
+    deep = b'{"x":' * 5_000 + b"{}" + b"}" * 5_000
+    assert page_token(b'{"items":[' + deep + b'],"metadata":{"continue":"more"}}') == "more"

@@ -96,6 +96,10 @@ def told() -> Told:
     return told
 
 
+NO_TEXT = b"a\xff"
+DEEP = b'{"x":' * 5_000 + b"{}" + b"}" * 5_000
+
+
 def test_the_first_step_lists_from_the_servers_cache() -> None:
     """The first list asks for version 0."""
     step = Told().state.step()
@@ -321,3 +325,55 @@ def test_a_sink_ends_up_with_what_the_server_has(writes: list[tuple[str, int]]) 
         told.state.line(event(type_, version, name))
         wanted = wanted - {name} if type_ == "DELETED" else wanted | {name}
     assert told.sink.present == wanted
+
+
+def test_a_line_whose_text_is_no_unicode_is_no_event(told: Told) -> None:
+    """Decoding raises an error of its own there; it must not end the daemon either."""
+    told.watch()
+    with pytest.raises(UnreachableError, match="no event"):
+        told.state.line(b'{"type":"' + NO_TEXT + b'","object":{}}')
+    assert told.state.version is None
+
+
+def test_a_pod_that_is_nested_without_need_is_read_like_any(told: Told) -> None:
+    """Anybody who may create pods can write such managedFields: nobody may be blinded by them."""
+    deep = b'{"metadata":{"name":"deep","resourceVersion":"8","managedFields":[%s]}}' % DEEP
+    told.watch()
+    told.state.line(b'{"type":"ADDED","object":' + deep + b"}")
+    assert (told.sink.present, told.state.version) == ({"a", "deep"}, "8")
+    told.state.failed(GONE)
+    told.state.step()
+    told.state.page(b'{"metadata":{"resourceVersion":"9"},"items":[' + deep + b"]}")
+    told.state.listed()
+    assert (told.sink.present, told.reports) == ({"deep"}, [])
+
+
+def test_an_object_whose_text_is_no_unicode_is_skipped_and_named(told: Told) -> None:
+    """In a watch and in a list; the others are taken, and the version follows."""
+    bad = b'{"metadata":{"name":"bad","uid":"' + NO_TEXT + b'","resourceVersion":"8"}}'
+    told.watch()
+    told.state.line(b'{"type":"ADDED","object":' + bad + b"}")
+    told.state.line(event("ADDED", 9, "b"))
+    assert (told.sink.present, told.state.version) == ({"a", "b"}, "9")
+    told.state.failed(GONE)
+    told.state.step()
+    good = b'{"metadata":{"name":"c"}}'
+    told.state.page(b'{"metadata":{"resourceVersion":"9"},"items":[' + bad + b"," + good + b"]}")
+    told.state.listed()
+    assert told.sink.present == {"c"}
+    assert len(told.reports) == told.state.bad_objects == 2
+
+
+def test_a_page_whose_text_is_no_unicode_is_a_failed_list() -> None:
+    """It is tried again like any list that breaks off."""
+    told = Told()
+    told.state.step()
+    with pytest.raises(UnreachableError, match="does not read"):
+        told.state.page(b'{"metadata":{"resourceVersion":"' + NO_TEXT + b'"}}')
+
+
+def test_an_error_whose_text_is_no_unicode_is_still_an_error(told: Told) -> None:
+    """Its code is not known then, so it is any error."""
+    told.watch()
+    with pytest.raises(ApiError, match="500 Error"):
+        told.state.line(b'{"type":"ERROR","object":{"code":410,"message":"' + NO_TEXT + b'"}}')

@@ -304,6 +304,7 @@ async def test_every_verb_answers_below_v1_too(town: Town) -> None:
 
 
 POD = pod_object("p", 1, uid="u")
+UNSAID = b'{"Pod":' + msgspec.json.encode(POD) + b",%s}"
 GARBAGE = [
     (b"", "body: "),
     (b"{", "body: "),
@@ -321,6 +322,8 @@ GARBAGE = [
     ({"Pod": POD, "Nodes": {"items": [3]}}, "$.Nodes.items[0]: Expected `object`"),
     ({"Pod": POD, "Nodes": {"items": [{}]}}, "$.Nodes.items[0].metadata.name: is needed"),
     (b"[" * 100_000, "body: "),
+    (UNSAID % b'"NodeNames":["\xff"]', "$.NodeNames: 'utf-8' codec"),
+    (UNSAID % b'"Nodes":{"items":[{"metadata":{"name":"\xff"}}]}', "$.Nodes.items[0]: 'utf-8'"),
 ]
 
 
