@@ -87,9 +87,15 @@ class Desk:
         return await self._dry_runs.run(read_question(body), top)
 
     async def nodes(self) -> list[NodeLine]:
-        """Return all nodes by name."""
+        """Return all nodes by name, as they are at this moment."""
         self._recorder.settle()
-        return await asyncio.to_thread(self._fleet.nodes().finish)
+        taken = self._fleet.nodes()
+        await asyncio.to_thread(taken.prepare)
+        lines: list[NodeLine] = []
+        for part in taken.parts():
+            lines += part
+            await asyncio.sleep(0)  # the verbs are on this loop
+        return lines
 
     def node(self, name: str) -> NodeAnswer:
         """Return one node in full. Raises UnknownNodeError."""
