@@ -163,10 +163,10 @@ def print_pending(pods: list[Answer], console: Console) -> None:
         return
     table = Table("pod", "GPUs", "since", "tries", "why", "what would help")
     for pod in pods:
-        waiting = pod["waiting"]
+        waiting = pod.get("waiting")
         table.add_row(
             f"{pod['namespace']}/{pod['name']}",
-            str(pod["asks"]["gpus"]),
+            str(pod["asks"]["gpus"] if "asks" in pod else pod["gpus"]),
             pod["since"],
             str(pod["attempts"]),
             pod["reason"] or pod["outcome"],

@@ -29,7 +29,6 @@ from scheduler.configuration import build_mix, build_profiles, build_workload
 from scheduler.dashboard import routes as dashboard
 from scheduler.dashboard.feed import Feed
 from scheduler.dashboard.pages import Sources
-from scheduler.dashboard.waiting import WaitingPods
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.framework import Framework
 from scheduler.engine.planner import Planner
@@ -40,6 +39,7 @@ from scheduler.explain import app as explain_app
 from scheduler.explain.recorder import Later, when_asked
 from scheduler.explain.settings import ExplainSettings
 from scheduler.explain.tokens import TokenFileError
+from scheduler.explain.unasked import WaitingPods
 from scheduler.explain.wiring import (
     Tokens,
     build_access,
@@ -186,11 +186,13 @@ def build(
             registry=registry,
             report=report,
         )
+    waiting = WaitingPods(settings.resource)
     explain = build_explain(
         settings.explain,
         planner,
         inventory,
         registry,
+        waiting=waiting,
         resource=settings.resource,
         later=later,
         report=load.report if load is not None else _no_load,
@@ -228,7 +230,7 @@ def build(
         handlers=handlers,
         metrics=metrics,
         explain=explain,
-        waiting=WaitingPods(settings.resource),
+        waiting=waiting,
         load=load,
         learns_sizes=not settings.mix and not settings.workload,
     )

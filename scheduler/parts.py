@@ -6,12 +6,12 @@ import msgspec
 
 from runtime.objects import Node, Pod
 from runtime.reflector import Sink
-from scheduler.dashboard.waiting import WaitingPods
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.planner import Planner
 from scheduler.explain.desk import Desk
 from scheduler.explain.recorder import PodSink
 from scheduler.explain.store import Store
+from scheduler.explain.unasked import WaitingPods
 from scheduler.explain.wiring import Explain
 from scheduler.extender.handlers import Handlers
 from scheduler.kube.binder import Binder

@@ -13,10 +13,10 @@ import structlog
 from scheduler.dashboard.errors import CrowdedError
 from scheduler.dashboard.history import History, Values
 from scheduler.dashboard.views import SIZES
-from scheduler.dashboard.waiting import WaitingPods
 from scheduler.explain.desk import Desk
 from scheduler.explain.record import Record
 from scheduler.explain.shapes import ClusterAnswer, NodeLine
+from scheduler.explain.unasked import WaitingPods
 
 MEASURES: Final = (
     "unallocated",

@@ -15,17 +15,16 @@ from scheduler.dashboard import views
 from scheduler.dashboard.feed import Feed
 from scheduler.dashboard.machine import Drawing, colours_of, draw_machine, gpu_class, matrix
 from scheduler.dashboard.rendering import Page, Renderer, quote_segment, root_of
-from scheduler.dashboard.waiting import WaitingPod, WaitingPods, show_waiting
 from scheduler.explain.desk import Desk
 from scheduler.explain.errors import (
     BadRequestError,
-    ExpiredError,
+    UnaskedError,
     UnknownNodeError,
-    UnknownPodError,
 )
 from scheduler.explain.relay import Relay
 from scheduler.explain.shapes import NodeLine, PodAnswer, PodLine
 from scheduler.explain.store import Store
+from scheduler.explain.unasked import WaitingPod, WaitingPods, show_waiting
 from scheduler.explain.views import show_line
 
 __all__ = ["Page", "Pages", "Sources"]
@@ -169,7 +168,7 @@ class Pages:
         waiting = self._waiting.find(namespace, name)
         try:
             pod = self._desk.pod(namespace, name, top=TOP)
-        except (UnknownPodError, ExpiredError):
+        except UnaskedError:
             if waiting is None:
                 raise
             return self._render(request, "waiting.html", pod=waiting)

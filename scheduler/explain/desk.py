@@ -6,12 +6,19 @@ It runs on the thread that owns these, and changes none of them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, get_args
 
 import msgspec
 
 from scheduler.explain.dry_run import DryRuns
-from scheduler.explain.errors import BadRequestError
+from scheduler.explain.errors import (
+    BadRequestError,
+    ExpiredError,
+    UnaskedError,
+    UnknownPodError,
+)
 from scheduler.explain.fleet import Fleet
 from scheduler.explain.question import read_question
 from scheduler.explain.record import Outcome, Record
@@ -27,10 +34,14 @@ from scheduler.explain.shapes import (
     PodLine,
     StrategyScores,
 )
+from scheduler.explain.store import Store
+from scheduler.explain.unasked import WaitingPods, show_waiting
 from scheduler.explain.views import show_line, show_pod, show_scores, show_strategies
 from scheduler.explain.waits import Waits
 
 OUTCOMES: Final = get_args(Outcome)
+
+ASKABLE: Final = ("pending", "waiting", *OUTCOMES)
 
 ENDED: Final = frozenset({"bound", "gone"})
 """Outcomes of pods that wait no more."""
@@ -39,11 +50,19 @@ ENDED: Final = frozenset({"bound", "gone"})
 class Desk:
     """Answers about pods, nodes and the cluster."""
 
-    def __init__(self, recorder: Recorder, fleet: Fleet, waits: Waits, dry_runs: DryRuns) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        fleet: Fleet,
+        waits: Waits,
+        dry_runs: DryRuns,
+        waiting: WaitingPods,
+    ) -> None:
         self._recorder = recorder
         self._fleet = fleet
         self._waits = waits
         self._dry_runs = dry_runs
+        self._waiting = waiting
 
     def scores(self, namespace: str, name: str, *, top: int) -> list[HostScore]:
         """Return the best nodes of a pod's last decision."""
@@ -64,22 +83,26 @@ class Desk:
     def pods(self, outcome: str | None, *, limit: int) -> list[PodLine]:
         """Return the pods that were asked about, the last first.
 
-        `outcome` may be one of OUTCOMES, or ``pending`` for all that wait.
+        `outcome` may be one of OUTCOMES, ``waiting`` for those that nobody asked us about, the
+        oldest first, or ``pending`` for all that wait.
         """
-        if outcome not in (None, "pending", *OUTCOMES):
-            known = ", ".join(("pending", *OUTCOMES))
+        if outcome not in (None, *ASKABLE):
+            known = ", ".join(ASKABLE)
             raise BadRequestError("outcome", f"{str(outcome)[:40]!r} is none of {known}")
         self._recorder.settle()
         store = self._recorder.store
         store.expire(self._recorder.clock())
-        lines = []
+        return [*islice(self._chosen(outcome, store), limit)]
+
+    def _chosen(self, outcome: str | None, store: Store) -> Iterator[PodLine]:
         for record in store:
             wanted = outcome is None or record.outcome == outcome
             if wanted or (outcome == "pending" and record.outcome not in ENDED):
-                lines.append(show_line(record))
-                if len(lines) == limit:
-                    break
-        return lines
+                yield show_line(record)
+        if outcome in {"pending", "waiting"}:
+            for pod in self._waiting.oldest_first():
+                if store.get(pod.uid) is None:
+                    yield show_waiting(pod, None)
 
     async def dry_run(self, body: bytes, *, top: int) -> DryRunAnswer:
         """Return where pods would go. Raises BadRequestError, of which NotThereError."""
@@ -115,4 +138,10 @@ class Desk:
 
     def _find(self, namespace: str, name: str) -> Record:
         self._recorder.settle()
-        return self._recorder.store.find(namespace, name, self._recorder.clock())
+        try:
+            return self._recorder.store.find(namespace, name, self._recorder.clock())
+        except (UnknownPodError, ExpiredError):
+            pod = self._waiting.find(namespace, name)
+            if pod is None:
+                raise
+            raise UnaskedError(namespace, name, show_waiting(pod, None).reason) from None

@@ -2,6 +2,7 @@
 
 ExplainError(Exception)             `status` is the HTTP status of the answer
 ├── UnknownPodError                 404: no decision about such a pod is known
+├── UnaskedError                    404: it waits, and kube-scheduler has not asked us about it
 ├── UnknownNodeError                404: no such node
 ├── ExpiredError                    410: there was a record; it is too old
 ├── BadRequestError(ValueError)     400: the question does not read: where, and why
@@ -32,6 +33,17 @@ class UnknownPodError(ExplainError):
         super().__init__(
             f"pod {namespace}/{name}: no decision about it is known; gputopo was not asked about "
             "such a pod since it started"
+        )
+
+
+class UnaskedError(ExplainError):
+    """The pod waits, and no decision is known: kube-scheduler's own filters may have refused it."""
+
+    status = 404
+
+    def __init__(self, namespace: str, name: str, reason: str) -> None:
+        super().__init__(
+            f"pod {namespace}/{name}: waits, and gputopo was not asked about it: {reason}"
         )
 
 

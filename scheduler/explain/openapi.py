@@ -95,10 +95,11 @@ _OUTCOME: Final = {
     "name": "outcome",
     "in": "query",
     "required": False,
-    "description": "Only these; pending are all that wait.",
+    "description": "Only these; pending are all that wait, and waiting those of them that "
+    "gputopo was not asked about, the oldest first.",
     "schema": {
         "type": "string",
-        "enum": ["pending", "planned", "refused", "deferred", "bound", "gone"],
+        "enum": ["pending", "waiting", "planned", "refused", "deferred", "bound", "gone"],
     },
 }
 _LIMIT: Final = {

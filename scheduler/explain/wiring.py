@@ -27,6 +27,7 @@ from scheduler.explain.stock import TraitBook
 from scheduler.explain.store import Store
 from scheduler.explain.tokens import TokenFile
 from scheduler.explain.traces import Traces
+from scheduler.explain.unasked import WaitingPods
 from scheduler.explain.waits import Waits
 from scheduler.kube.inventory import Inventory
 from scheduler.load.report import LoadReport
@@ -50,6 +51,7 @@ def build_explain(
     inventory: Inventory,
     registry: CollectorRegistry,
     *,
+    waiting: WaitingPods,
     resource: str,
     later: Later,
     report: Callable[[str], LoadReport | None],
@@ -93,6 +95,7 @@ def build_explain(
             steady=time.monotonic,
             clock=recorder.clock,
         ),
+        waiting,
     )
     return Explain(recorder, store, desk, traits, traces, metrics, events)
 

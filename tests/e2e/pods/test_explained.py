@@ -144,8 +144,12 @@ def test_the_command_line_finds_the_server_by_the_kubeconfig(bundle: Bundle) -> 
     assert "default/train: bound, 1 try" in say("explain", f"default/{name}")
     assert "2 nodes, 16 GPUs" in say("cluster")
     assert {one["node"] for one in json.loads(say("nodes", "--json"))} == {"n1", "n2"}
-    wait_until(lambda: "default/linked" in say("pending"), 30, "the other pod to wait")
+    bundle.apply(workload("large", main=16))
+    for other in ("linked", "large"):
+        wait_until(lambda other=other: f"default/{other}" in say("pending"), 30, f"{other} to wait")
     assert "no set of the node's free GPUs meets the pod's demands" in say("explain", "linked")
+    unasked = run_cli("explain", "large", kubeconfig=kubeconfig)
+    assert "kube-scheduler: 0/2 nodes are available" in unasked.stderr
     done = run_cli("explain", "default/nobody", kubeconfig=kubeconfig)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no decision about it is known" in done.stderr

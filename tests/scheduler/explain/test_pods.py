@@ -210,7 +210,7 @@ MISTAKES = [
     ("/v1/pods/default/p/scores?top=0", 400, "'0' is not a number from 1 to 10000", "top"),
     ("/v1/pods/default/p/scores?top=ten", 400, "'ten' is not a number", "top"),
     ("/v1/pods/default/p/strategies?top=1&top=2", 400, "given more than once", "top"),
-    ("/v1/pods?outcome=lost", 400, "'lost' is none of pending, planned", "outcome"),
+    ("/v1/pods?outcome=lost", 400, "'lost' is none of pending, waiting, planned", "outcome"),
     ("/v1/nodes/x", 404, "node x: is not in the inventory", ""),
     ("/v2", 404, "GET /v2: not found", ""),
 ]
