@@ -49,6 +49,7 @@ async def keep_house(extender: Extender, health: Health) -> None:
         extender.inventory.forget_learned(now)
         extender.binder.settle_unseen()
         extender.metrics.gauge(extender.cluster)
+        extender.metrics.drifted.set(extender.inventory.drifted)
         extender.explain.metrics.gauge(extender.explain.store)
         hardware = extender.cluster.columns.hardware_list
         while warm < len(hardware):

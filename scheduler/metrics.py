@@ -80,6 +80,11 @@ class Metrics:
         self.claims = Gauge(
             "gputopo_extender_claims", "Sets planned or reserved, not yet seen.", registry=registry
         )
+        self.drifted = Gauge(
+            "gputopo_extender_drifted_pods",
+            "Pods that have other GPUs, as their nodes tell, than were chosen for them.",
+            registry=registry,
+        )
         gpus = Gauge(
             "gputopo_extender_gpus",
             "GPUs of nodes whose topology is known.",

@@ -19,8 +19,11 @@ from scheduler.explain.errors import LeaderError
 KNOWN_SECONDS: Final = 2.0
 """How long an answer about the Lease is believed: kube-scheduler renews it every 2 s."""
 
-ASKING_SECONDS: Final = 5.0
-"""How long a question waits for the API server at most."""
+ASKING_SECONDS: Final = 2.0
+"""How long a question waits for the API server's answer, each time."""
+
+AWAY_SECONDS: Final = 10.0
+"""How long an API server that did not answer is not asked again: questions must not wait for it."""
 
 _log = structlog.get_logger("scheduler.explain")
 
@@ -74,7 +77,8 @@ class Leader:
         self._api = api
         self._namespace, _, self._name = lease.partition("/")
         self._clock = clock
-        self._read = float("-inf")
+        self._reading = asyncio.Lock()
+        self._begun = self._until = float("-inf")
         self._holder: str | None = None
         self._address: tuple[str, str] = ("", "")
 
@@ -83,19 +87,28 @@ class Leader:
 
         An API server that does not say leaves it at what was known: the leader may be well.
         """
-        if anew or self._clock() - self._read >= KNOWN_SECONDS:
-            path = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases/{self._name}"
-            try:
-                lease = await self._get(path, _Lease)
-            except (KubeError, msgspec.DecodeError, TimeoutError) as error:
-                said = str(error) or "no answer in time"
-                _log.warning("cannot read who leads", lease=self._name, error=said)
-            else:
-                # kube-scheduler's identity is its host's name and a random part.
-                holder = (lease.spec.holder_identity or "").rpartition("_")[0]
-                self._holder = holder if holder and holder != self.me else None
-            self._read = self._clock()
+        asked = self._clock()
+        # One reads at a time; who waited for it takes what was found.
+        async with self._reading:
+            if self._begun <= asked if anew else self._until <= asked:
+                await self._read()
         return self._holder
+
+    async def _read(self) -> None:
+        begun = self._clock()
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases/{self._name}"
+        try:
+            lease = await self._get(path, _Lease)
+        except (KubeError, msgspec.DecodeError, TimeoutError) as error:
+            said = str(error) or "no answer in time"
+            _log.warning("cannot read who leads", lease=self._name, error=said)
+            self._until = self._clock() + AWAY_SECONDS
+        else:
+            # kube-scheduler's identity is its host's name and a random part.
+            holder = (lease.spec.holder_identity or "").rpartition("_")[0]
+            self._holder = holder if holder and holder != self.me else None
+            self._until = begun + KNOWN_SECONDS
+        self._begun = begun
 
     async def address(self, name: str) -> str:
         """Return the IP address of who decides. Raises LeaderError."""

@@ -20,7 +20,7 @@ from scheduler.errors import DemandError
 from scheduler.kube.account import Account, PodSight
 from scheduler.kube.amounts import amounts_of, capacity_of
 from scheduler.kube.pods import read_request, wants_gpus
-from scheduler.kube.records import BoundPod, NodeRecord, judge
+from scheduler.kube.records import BoundPod, NodeRecord, drifted, judge
 from topology.errors import WireError
 from topology.wire import (
     ASSIGNMENT_KEY,
@@ -43,7 +43,8 @@ LEARNED_SECONDS = 30.0
 class Inventory:
     """Keeps the cluster's state in step with nodes and pods. One event costs microseconds.
 
-    `nodes` and `pods` are the reflectors' sinks.
+    `nodes` and `pods` are the reflectors' sinks. `drifted` counts the pods that have other GPUs
+    than were chosen for them.
     """
 
     def __init__(self, cluster: ClusterState, resource: str, report: Report) -> None:
@@ -54,6 +55,7 @@ class Inventory:
         self._bound: dict[str, BoundPod] = {}
         self._homes: dict[str, str] = {}
         self._behind: set[str] = set()
+        self.drifted = 0
         self._nodes_synced = False
         self._pods_synced = False
         self.nodes = _NodeSink(self)
@@ -189,6 +191,7 @@ class Inventory:
         if record is None:
             return
         self._cluster.drop(name)
+        self._count_drift(record, 0)
         del self._records[name]
         if record.pods or record.users:
             self._records[name] = left = NodeRecord()
@@ -281,6 +284,11 @@ class Inventory:
     def _write(self, name: str, record: NodeRecord) -> None:
         if record.present:
             self._cluster.put(name, judge(record))
+            self._count_drift(record, drifted(record))
+
+    def _count_drift(self, record: NodeRecord, now: int) -> None:
+        self.drifted += now - record.drifted
+        record.drifted = now
 
     def _read_count(self, name: str, allocatable: str | None) -> int:
         if allocatable is None:

@@ -38,6 +38,7 @@ class NodeRecord:
     __slots__ = (
         "allocatable",
         "capacity",
+        "drifted",
         "hardware",
         "learned",
         "pods",
@@ -67,6 +68,22 @@ class NodeRecord:
         self.capacity = NOTHING
         self.users: dict[str, Amounts] = {}
         self.used = NOTHING
+        self.drifted = 0
+
+
+def drifted(record: NodeRecord) -> int:
+    """Return how many pods have other GPUs, by the node's state, than were chosen for them.
+
+    A pod that is not read back in full, or whose set is not known, may yet have its own.
+    """
+    state = record.state
+    if state is None or not state.allocations:
+        return 0
+    return sum(
+        frozenset(state.allocations[pod.uid]) != pod.uuids
+        for pod in record.pods.values()
+        if pod.uuids is not None and pod.uid in state.allocations and _realised(pod, state)
+    )
 
 
 def judge(record: NodeRecord) -> NodeFacts:

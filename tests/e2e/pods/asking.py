@@ -93,10 +93,28 @@ def run_cli(*words: str, kubeconfig: Path) -> subprocess.CompletedProcess[str]:
 
 
 def pass_the_lead_on(bundle: Bundle) -> None:
-    """Kill the leader's kube-scheduler, with its extender left alone, and wait for another one."""
-    before = bundle.leader()
-    bundle.kill(bundle.leading_pod(), "kube-scheduler")
-    wait_until(lambda: _led_by_another(bundle, before), 60, "another scheduler to lead")
+    """Hold the leader's kube-scheduler until the other one leads; its extender runs on.
+
+    One that was killed might be the first to take the Lease, as soon as it is started again.
+    """
+    before, pod = bundle.leader(), bundle.leading_pod()
+    bundle.signal("SIGSTOP", pod, "kube-scheduler")
+    try:
+        wait_until(lambda: _led_by_another(bundle, before), 60, "another scheduler to lead")
+    finally:
+        # It finds the Lease lost, and ends; kubelet starts it again.
+        bundle.signal("SIGCONT", pod, "kube-scheduler")
+    container = "kube-scheduler"
+    name, ended = pod["metadata"]["name"], bundle.restarts(pod, container)
+    wait_until(
+        lambda: any(
+            bundle.restarts(one, container) > ended
+            for one in bundle.daemons(SCHEDULER)
+            if one["metadata"]["name"] == name
+        ),
+        60,
+        "the scheduler that led to end",
+    )
     bundle.await_ready()
 
 

@@ -137,6 +137,11 @@ class Bundle:
         (pod,) = (one for one in self.daemons(SCHEDULER) if one["metadata"]["name"] == name)
         return pod
 
+    def restarts(self, pod: dict[str, Any], container: str) -> int:
+        """Return how often a container of the bundle was started again."""
+        statuses = pod["status"]["containerStatuses"]
+        return next(int(one["restartCount"]) for one in statuses if one["name"] == container)
+
     def run_in(self, pod: dict[str, Any], container: str, code: str) -> str:
         """Run Python code in a container of the bundle; return what it printed."""
         name = str(pod["metadata"]["name"])
@@ -193,11 +198,15 @@ class Bundle:
 
     def kill(self, pod: dict[str, Any], *containers: str) -> None:
         """Kill containers' processes, behind kubelet's back."""
+        self.signal("SIGKILL", pod, *containers)
+
+    def signal(self, name: str, pod: dict[str, Any], *containers: str) -> None:
+        """Send containers' processes a signal."""
         runtime = self.cluster.runtimes[str(pod["spec"]["nodeName"])]
         for status in pod["status"]["containerStatuses"]:
             if status["name"] in containers:
                 container = str(status["containerID"]).removeprefix("containerd://")
-                runtime.ctr("tasks", "kill", "--signal=SIGKILL", container)
+                runtime.ctr("tasks", "kill", f"--signal={name}", container)
 
     def delete(self, name: str) -> None:
         """Delete a pod and wait until it is gone."""

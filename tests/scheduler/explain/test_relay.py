@@ -13,7 +13,7 @@ import pytest
 from runtime.kube_aio import AioKubeClient
 from scheduler.explain import app
 from scheduler.explain.access import Access
-from scheduler.explain.leader import KNOWN_SECONDS, Leader
+from scheduler.explain.leader import AWAY_SECONDS, KNOWN_SECONDS, Leader
 from scheduler.explain.relay import ANSWERED_BY, FORWARDED, Relay
 from scheduler.explain.tokens import TokenFile
 from tests.scheduler.conftest import Town
@@ -256,8 +256,26 @@ async def test_an_api_server_that_is_away_leaves_the_leader_where_it_was(town: T
     assert await leader.address("them") == "10.0.0.7"
     reader.silent = True
     now[0] += KNOWN_SECONDS
-    assert await leader.elsewhere() == "them"
-    assert await leader.address("them") == "10.0.0.7"
+    asked = reader.asked
+    for _ in range(3):
+        assert await leader.elsewhere() == "them"
+        assert await leader.address("them") == "10.0.0.7"
+    assert reader.asked == asked + 1
+    reader.silent = False
+    await lead(town.client, "third_1")
+    now[0] += AWAY_SECONDS
+    assert await leader.elsewhere() == "third"
+
+
+async def test_many_questions_at_once_read_the_lease_once(town: Town) -> None:
+    """Who comes while it is read waits for that; who wants it anew gets another reading."""
+    reader = Reader(town.client)
+    leader = Leader(reader, "gputopo-system/gputopo-scheduler", me="us", clock=lambda: 0.0)
+    await lead(town.client, "them_0b1c")
+    found = await asyncio.gather(*(leader.elsewhere() for _ in range(20)))
+    assert (set(found), reader.asked) == ({"them"}, 1)
+    await leader.elsewhere(anew=True)
+    assert reader.asked == 2
 
 
 async def test_the_lease_has_gone_with_its_namespace(town: Town) -> None:

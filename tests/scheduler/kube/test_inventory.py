@@ -101,6 +101,38 @@ def test_free(
     assert watched.free == free
 
 
+DRIFTS = [
+    ("a promise that was kept", state({"u": gpus(0, 1)}), PROMISE, 0),
+    ("a promise that drifted", state({"u": gpus(2, 3)}), PROMISE, 1),
+    ("one GPU of two drifted", state({"u": gpus(0, 2)}), PROMISE, 1),
+    ("a promise not yet read back", state({}), PROMISE, 0),
+    ("half read back", state({"u": gpus(2)}), PROMISE, 0),
+    ("no state", None, PROMISE, 0),
+    ("a set that nobody chose", state({"u": gpus(2, 3)}), {}, 0),
+    ("a finished pod whose GPUs kubelet still has", state({"u": gpus(2, 3)}), DONE, 0),
+    ("a predecessor of that name", state({"default/p": gpus(2, 3)}), PROMISE, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("known", "pod", "count"), [row[1:] for row in DRIFTS], ids=[row[0] for row in DRIFTS]
+)
+def test_a_pod_with_other_gpus_than_chosen_is_counted(
+    known: NodeState | None, pod: dict[str, Any], count: int
+) -> None:
+    """Once, for as long as it and its node are there, in whatever order they are told of."""
+    watched = Watched()
+    watched.pod("p", 2, **BOUND, **pod)
+    for _ in range(2):
+        watched.node("n", mesh(4), known)
+        assert watched.inventory.drifted == count
+        watched.inventory.drop_node("n")
+        assert watched.inventory.drifted == 0
+    watched.node("n", mesh(4), known)
+    watched.gone("u")
+    assert watched.inventory.drifted == 0
+
+
 def test_a_promise_becomes_real_and_ends_when_the_plugin_says_so() -> None:
     """The GPUs stay taken from the Binding until the plugin publishes without them."""
     watched = Watched()
