@@ -116,6 +116,23 @@ def unused(rows: Sequence[Row], budgets: Iterable[Budget]) -> list[Budget]:
     ]
 
 
+def loose(rows: Iterable[Row], budgets: Sequence[Budget]) -> list[tuple[Row, Budget]]:
+    """Return the rows that do better than the `today` of their budget by more than the margin.
+
+    One run is not enough to tighten a budget, but it is a reason to look.
+    """
+    found = []
+    for row in rows:
+        budget = find_budget(row, budgets)
+        if budget is None or budget.today is None or row.foreign:
+            continue
+        margin = RATIO_MARGIN if budget.margin is None else budget.margin
+        better = budget.today * (1 - margin if budget.wanted == "at most" else 1 + margin)
+        if _reaches(row.judged, budget.wanted, better):
+            found.append((row, budget))
+    return found
+
+
 def judge(measured: Sequence[Row], budget: Budget) -> Verdict:
     """Say what a row's measurements, one or more, mean.
 

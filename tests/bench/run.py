@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tests.bench import published
 from tests.bench.about import describe_run, load, time_loop
-from tests.bench.budgets import TABLE, Budget, read_budgets, set_goals, unused
+from tests.bench.budgets import TABLE, Budget, loose, read_budgets, set_goals, unused
 from tests.bench.check import check_again, complain
 from tests.bench.report import as_json, as_markdown, describe, put_into, show
 from tests.bench.rows import Row
@@ -105,6 +105,8 @@ def main(words: Sequence[str] | None = None) -> int:
             about[what] = ", ".join(names)
     _write(rows, about, given)
     complain(rows, progress)
+    for row, budget in loose(rows, budgets):
+        progress.print(f"{TABLE.name}: held to {budget.today:g}, now {row.judged:.3g}: {row.name}")
     for budget in () if given.quick else unused(rows, budgets):
         progress.print(f"{TABLE.name}: no row fits {budget.table!r}, {budget.row!r}")
     return 1 if lost or bench.broken else 0

@@ -10,6 +10,7 @@ from tests.bench.budgets import (
     BudgetError,
     find_budget,
     judge,
+    loose,
     read_budgets,
     set_goals,
     unused,
@@ -101,6 +102,15 @@ def test_a_plain_goal_is_about_ours_alone() -> None:
     (done,) = set_goals([slow], [PLAIN])
     assert done.reached is True
     assert done.ratio == pytest.approx(15)
+
+
+def test_a_value_of_today_that_is_left_behind_is_told() -> None:
+    """By more than the margin: the budget can be tightened."""
+    better, (same,) = ratios(3.3, 2.0), ratios(3.5)
+    assert loose([*better, same], [KNOWN_MISS]) == [(row, KNOWN_MISS) for row in better]
+    assert loose(better, [AT_MOST]) == []
+    rising = Budget(table="filter", row="*", at_least=2.0, today=1.0)
+    assert [row.ours for row, _ in loose(ratios(1.1, 1.2), [rising])] == [1.2]
 
 
 def test_a_budget_whose_row_is_gone_is_found() -> None:
