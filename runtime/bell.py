@@ -34,6 +34,8 @@ class Bell:
     def hear_signals(self) -> None:
         """Let every signal that has a handler ring. Main thread only."""
         signal.set_wakeup_fd(self._rope, warn_on_full_buffer=False)
+        # Of two finalizers the younger runs first: no signal writes to what is closed.
+        weakref.finalize(self, _forget_signals)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it is rung; False when so many seconds passed before. One thread waits."""
@@ -44,6 +46,11 @@ class Bell:
             while os.read(self._heard, 4096):
                 pass
         return True
+
+
+def _forget_signals() -> None:
+    with contextlib.suppress(ValueError):  # another thread may be the last that knew the bell
+        signal.set_wakeup_fd(-1)
 
 
 def _close(*descriptors: int) -> None:
