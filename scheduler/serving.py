@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.ops import OpsServer, family_of
+from scheduler.explain.access import is_own
 
 BACKLOG: Final = 512
 
@@ -20,6 +21,7 @@ MOST_CONNECTIONS: Final = 256
 """Of strangers; a hundred pages may follow the cluster, each a connection."""
 
 HEAD_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 5
 MOST_HEAD_BYTES: Final = 512 << 10
 """Nothing else bounds a head; what is read at once, 256 kB, may have a body in it too."""
 
@@ -80,7 +82,8 @@ class Server(uvicorn.Server):
 class Wary(HttpToolsProtocol):
     """A connection of somebody unknown, who must not use up what the verbs need.
 
-    There are so many of them at a time; each says within seconds what it wants, and in a few words.
+    There are so many of them at a time, and more by the loopback alone: strangers must not keep
+    kubectl port-forward out. Each says within seconds what it wants, and in a few words.
     """
 
     head_seconds = HEAD_SECONDS
@@ -90,7 +93,8 @@ class Wary(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or end it at once if there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        near = self.client is not None and is_own(self.client[0])
+        if len(self.connections) > MOST_CONNECTIONS and not near:
             transport.abort()
         self._await_head()
 
@@ -130,13 +134,20 @@ class Wary(HttpToolsProtocol):
 
 def make_wary_server(application: Starlette) -> Server:
     """Return a server for whoever reaches it."""
-    return make_server(application, Wary)
+    return make_server(application, Wary, idle=IDLE_SECONDS)
 
 
 def make_server(
-    application: Starlette, protocol: type[asyncio.Protocol] = HttpToolsProtocol
+    application: Starlette,
+    protocol: type[asyncio.Protocol] = HttpToolsProtocol,
+    *,
+    # kube-scheduler keeps two idle connections; 5 s would close them under its calls.
+    idle: int = 75,
 ) -> Server:
-    """Return a server for one application, as kube-scheduler's calls want it."""
+    """Return a server for one application, as kube-scheduler's calls want it.
+
+    A connection on which nothing is asked is kept for `idle` seconds.
+    """
     return Server(
         uvicorn.Config(
             application,
@@ -149,8 +160,7 @@ def make_server(
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            # kube-scheduler keeps two idle connections; 5 s would close them under its calls.
-            timeout_keep_alive=75,
+            timeout_keep_alive=idle,
             timeout_graceful_shutdown=5,
         )
     )

@@ -25,6 +25,12 @@ ASKING_SECONDS: Final = 2.0
 AWAY_SECONDS: Final = 10.0
 """How long an API server that did not answer is not asked again: questions must not wait for it."""
 
+_UNKNOWN: Final = (
+    *(KubeError, TimeoutError),
+    # What others wrote into an object may be anything.
+    *(msgspec.DecodeError, UnicodeDecodeError, RecursionError),
+)
+
 _log = structlog.get_logger("scheduler.explain")
 
 T = TypeVar("T")
@@ -99,7 +105,7 @@ class Leader:
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases/{self._name}"
         try:
             lease = await self._get(path, _Lease)
-        except (KubeError, msgspec.DecodeError, TimeoutError) as error:
+        except _UNKNOWN as error:
             said = str(error) or "no answer in time"
             _log.warning("cannot read who leads", lease=self._name, error=said)
             self._until = self._clock() + AWAY_SECONDS
@@ -116,7 +122,7 @@ class Leader:
             return self._address[1]
         try:
             found = await self._find(name)
-        except (KubeError, msgspec.DecodeError, TimeoutError) as error:
+        except _UNKNOWN as error:
             said = str(error) or "no answer in time"
             raise LeaderError(f"where {name} is, which decides, cannot be read: {said}") from None
         if not found:

@@ -202,7 +202,7 @@ def check_audience(token: str, audience: str) -> None:
         _, payload, _ = token[:MOST_CHARACTERS].split(".")
         text = base64.b64decode(payload + "=" * (-len(payload) % 4), b"-_", validate=True)
         told = msgspec.json.decode(text, type=_Claims).aud
-    except (ValueError, binascii.Error, msgspec.DecodeError):
+    except (ValueError, binascii.Error, msgspec.DecodeError, RecursionError):
         raise TokenError("it is neither the token of the file nor one of the cluster's") from None
     if audience not in ((told,) if isinstance(told, str) else told):
         raise TokenError(

@@ -36,6 +36,7 @@ async def serving(protocol: type[Wary], host: str = "127.0.0.1") -> AsyncIterato
     """Serve a greeting."""
 
     async def greet(request: Request) -> PlainTextResponse:
+        """Say how much was sent."""
         return PlainTextResponse(f"{len(await request.body())} bytes")
 
     application = Starlette(routes=[Route("/", greet, methods=["GET", "POST"])])
@@ -99,22 +100,37 @@ async def test_a_body_may_be_longer_than_a_head() -> None:
 
 
 async def test_there_are_so_many_connections_and_no_more() -> None:
-    """Who comes too late is sent away, and let in when another one has gone."""
+    """Who comes too late is sent away, until others have gone; the loopback is never shut."""
+    stranger = ("127.0.0.2", 0)
     async with serving(Wary) as port:
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS)]
+
+        async def connect(
+            source: tuple[str, int] = stranger,
+        ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            """Connect from an address."""
+            return await asyncio.open_connection("127.0.0.1", port, local_addr=source)
+
+        held = [await connect() for _ in range(MOST_CONNECTIONS)]
         # The server has taken them all when the last one is answered.
-        held[-1][1].write(GET)
-        await held[-1][0].readuntil(b"0 bytes")
-        reader, late = await asyncio.open_connection("127.0.0.1", port)
+        await answered(*held[-1])
+        reader, late = await connect()
         assert await ended(reader)
         late.close()
+        near = await connect(("127.0.0.1", 0))
+        await answered(*near)
+        near[1].close()
         for _, writer in held:
             writer.close()
             await writer.wait_closed()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(GET)
-        assert (await reader.readuntil(b"0 bytes")).startswith(b"HTTP/1.1 200")
+        reader, writer = await connect()
+        await answered(reader, writer)
         writer.close()
+
+
+async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Ask, and get an answer."""
+    writer.write(GET)
+    assert (await reader.readuntil(b"0 bytes")).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the kernel has no IPv6")

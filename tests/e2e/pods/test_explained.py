@@ -105,6 +105,25 @@ def test_a_token_that_somebody_made_up_is_refused(bundle: Bundle) -> None:
         assert "the API server does not take the token for ours" in refused.told["error"]
 
 
+def test_an_api_server_that_hangs_is_told_and_not_waited_for(bundle: Bundle) -> None:
+    """Who was let in a moment ago is answered; of others it cannot be said, and that is said."""
+    plane = bundle.cluster.plane
+    make = ("create", "token", "gputopo-scheduler", "-n", NAMESPACE, "--audience", AUDIENCE)
+    known, new = (plane.kubectl(*make).strip() for _ in range(2))
+    url = f"{direct(replicas(bundle)[0])}/v1/cluster"
+    assert ask(url, token=known).status == 200
+    plane.api_server.pause()
+    try:
+        assert ask(url, token=known).status == 200
+        answer = ask(url, token=new)
+    finally:
+        plane.api_server.resume()
+    assert answer.status == 503
+    assert "the API server cannot be asked about the token" in answer.told["error"]
+    wait_until(lambda: ask(url, token=new).status == 200, 30, "the API server to answer again")
+    bundle.await_ready()
+
+
 def test_the_api_servers_proxy_lets_nobody_in(bundle: Bundle) -> None:
     """It comes from no loopback, and takes the caller's token away, be he an administrator."""
     for pod in replicas(bundle):

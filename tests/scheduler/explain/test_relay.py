@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -80,6 +81,20 @@ async def test_a_standby_answers_by_asking_the_leader(
         body = msgspec.json.encode(pod_object("q", 1))
         told = await standby(ask.town, relay, "/v1/dry-run", body)
         assert (told.status_code, len(told.json()["pods"])) == (200, 1)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the kernel has no IPv6")
+async def test_a_leader_with_an_ipv6_address_is_asked_too(ask: Asker) -> None:
+    """As where pods have no others."""
+    client = ask.town.client
+    await lead(client, "them_1")
+    await add_pod(client, "them", "::1")
+    async with (
+        serve_on("::", app.build(ask.town.extender.desk, Access())) as port,
+        relaying(client, port) as relay,
+    ):
+        told = await standby(ask.town, relay, "/v1/cluster")
+    assert (told.status_code, told.headers[ANSWERED_BY]) == (200, "them")
 
 
 async def test_the_callers_token_stays_here(other: tuple[Asker, int], shown: TokenFile) -> None:

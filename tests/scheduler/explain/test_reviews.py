@@ -130,6 +130,7 @@ NOT_OURS = [
     ("admin", "neither the token of the file nor one of the cluster's"),
     ("a.b.c", "neither"),
     (token_of(READER) + "." * 20_000, "neither"),
+    ("a." + base64.urlsafe_b64encode(b'{"a":' + b"[" * 9000).decode() + ".c", "neither"),
 ]
 
 
@@ -224,6 +225,7 @@ async def test_an_api_server_that_does_not_say_is_not_a_refusal(
     async with httpx2.AsyncClient(transport=transport, base_url="http://x") as http:
 
         async def ask(name: str) -> httpx2.Response:
+            """Ask with a user's token."""
             headers = {"Authorization": f"Bearer {token_of(name)}"}
             return await http.get("/v1/cluster", headers=headers)
 
