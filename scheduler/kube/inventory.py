@@ -19,7 +19,7 @@ from scheduler.engine.request import NOTHING, Amounts
 from scheduler.errors import DemandError
 from scheduler.kube.account import Account, PodSight
 from scheduler.kube.amounts import amounts_of, capacity_of
-from scheduler.kube.pods import read_request, wants_gpus
+from scheduler.kube.pods import count_gpus, read_request, wants_gpus
 from scheduler.kube.records import BoundPod, NodeRecord, drifted, judge
 from topology.errors import WireError
 from topology.wire import (
@@ -342,7 +342,7 @@ class Inventory:
             uid=pod.metadata.uid,
             key=pod.key,
             node=node,
-            count=request.demand.count if request is not None else 0,
+            count=count_gpus(pod, self._resource),
             uuids=uuids,
             priority=pod.spec.priority or 0,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from runtime.errors import QuantityError
 from runtime.objects import Container, Pod
@@ -21,6 +22,14 @@ from topology.wire import (
 )
 
 MIB = 1 << 20
+
+ALWAYS: Final = "Always"
+"""The restart policy that makes an init container a sidecar."""
+
+AFTER_SIDECAR: Final = "its GPUs would be others than those that the sidecar before it keeps"
+"""Nobody would have reserved them, and no read-back shows them."""
+
+FOR_NOBODY: Final = "no container takes its GPUs over, so nobody would know which they are"
 
 
 def gpus_of(container: Container, resource: str) -> int:
@@ -53,6 +62,19 @@ def wants_gpus(pod: Pod, resource: str) -> bool:
     )
 
 
+def count_gpus(pod: Pod, resource: str) -> int:
+    """Return how many GPUs a running pod has, whatever its demands say; 0 if that does not read."""
+    sidecars = (
+        container
+        for container in pod.spec.init_containers or ()
+        if container.restart_policy == ALWAYS
+    )
+    try:
+        return sum(gpus_of(container, resource) for container in (*sidecars, *pod.spec.containers))
+    except DemandError:
+        return 0
+
+
 def _mentions(container: Container, resource: str) -> bool:
     try:
         return gpus_of(container, resource) > 0
@@ -64,28 +86,36 @@ def read_request(pod: Pod, resource: str, *, any_pod: bool = False) -> PodReques
     """Return what a pod asks for, None if it asks for no GPUs.
 
     With `any_pod` a pod that asks for none has a request too, of 0 GPUs.
-    Raises DemandError naming the annotation or container that does not read.
+    Raises DemandError naming the annotation or container that does not read, or the init
+    container whose GPUs nobody could know.
     """
     init: list[ContainerRequest] = []
     containers: list[ContainerRequest] = []
     for container in pod.spec.init_containers or ():
         count = gpus_of(container, resource)
-        if count:
-            # A sidecar keeps its GPUs beside the containers'; others hand theirs on.
-            into = containers if container.restart_policy == "Always" else init
-            into.append(ContainerRequest(container.name, count))
+        if not count:
+            continue
+        # A sidecar keeps its GPUs beside the containers'; others hand theirs on to what follows.
+        if container.restart_policy == ALWAYS:
+            containers.append(ContainerRequest(container.name, count))
+        elif containers:
+            raise DemandError(f"init container {container.name}", AFTER_SIDECAR)
+        else:
+            init.append(ContainerRequest(container.name, count))
     for container in pod.spec.containers:
         count = gpus_of(container, resource)
         if count:
             containers.append(ContainerRequest(container.name, count))
-    if not (any_pod or containers or init):
+    if init and not containers:
+        raise DemandError(f"init container {init[0].name}", FOR_NOBODY)
+    if not (any_pod or containers):
         return None
     return PodRequest(
         uid=pod.metadata.uid,
         namespace=pod.metadata.namespace,
         name=pod.metadata.name,
         containers=tuple(containers),
-        demand=_demand(pod, containers or init),
+        demand=_demand(pod, containers),
         profile=(pod.metadata.annotation(PROFILE_KEY) or "").strip(),
         init=tuple(init),
         priority=pod.spec.priority or 0,

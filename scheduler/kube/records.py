@@ -113,8 +113,10 @@ def judge(record: NodeRecord) -> NodeFacts:
         taken = any(
             mask & promised for holder, mask in real.items() if holder not in {pod.uid, pod.key}
         )
-        # Which GPUs it will get is also unknown when somebody else really has its own.
+        # Which GPUs it will get is also unknown when somebody else really has its own, or when
+        # its annotation names more or fewer than it requests: then it is not what we wrote.
         unknown |= taken or pod.uuids is None or promised.bit_count() != len(pod.uuids)
+        unknown |= pod.uuids is not None and pod.count not in {0, len(pod.uuids)}
         occupied |= promised
     return NodeFacts(
         hardware=record.hardware,

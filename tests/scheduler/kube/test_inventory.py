@@ -56,6 +56,19 @@ TABLE = [
     ("an unknown set, read back", state({"u": gpus(0, 1)}), {}, "2,3"),
     ("an unknown set, half read back", state({"u": gpus(0)}), {}, "1,2,3!"),
     ("a set of other GPUs", state({}), {"assigned": {"main": ("X", "Y")}}, "0,1,2,3!"),
+    (
+        "a demand that does not read, half read back",
+        state({"u": gpus(0)}),
+        {**PROMISE, "annotations": {"gputopo.dev/min-link": "FAST"}},
+        "2,3",
+    ),
+    (
+        "a set of fewer than it asks for",
+        state({}),
+        {"assigned": {"main": gpus(0)}},
+        "1,2,3!",
+    ),
+    ("a set of more than it asks for", state({}), {"assigned": {"main": gpus(0, 1, 2)}}, "3!"),
     ("read back by name", state({"default/p": gpus(0, 1)}), {}, "2,3"),
     (
         "a predecessor of that name",
@@ -78,8 +91,8 @@ TABLE = [
     (
         "a promise of a lost GPU",
         state({}, GPU_0="lost"),
-        {"assigned": {"main": gpus(0)}},
-        "1,2,3",
+        PROMISE,
+        "2,3",
     ),
 ]
 
@@ -268,7 +281,7 @@ def test_a_lost_gpu_moves_the_others_not() -> None:
     """When the plugin publishes fewer GPUs, promises stay with their uuids."""
     watched = Watched()
     watched.node("n", pcie(4))
-    watched.pod("p", 2, **BOUND, assigned={"main": gpus(2)})
+    watched.pod("p", 1, **BOUND, assigned={"main": gpus(2)})
     watched.node("n", pcie(3))
     assert watched.free == "0,1"
 

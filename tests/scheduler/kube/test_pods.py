@@ -54,6 +54,34 @@ def test_init_containers_stand_apart() -> None:
     assert request.demand.count == 2
 
 
+SIDE = container("side", 2, restartPolicy="Always")
+INIT = container("init", 2)
+
+
+def test_a_sidecar_takes_the_gpus_of_init_containers_before_it() -> None:
+    """Kubelet hands on what has ended, so one set is enough."""
+    request = read_request(pod("p", 0, initContainers=[INIT, SIDE]), RESOURCE)
+    assert request is not None
+    assert request.containers == (ContainerRequest("side", 2),)
+    assert request.init == (ContainerRequest("init", 2),)
+
+
+IMPOSSIBLE = [
+    ("a sidecar keeps its GPUs: the init container after it gets others", [SIDE, INIT]),
+    ("only init containers, whose GPUs no read-back ever shows", [INIT]),
+]
+
+
+@pytest.mark.parametrize("init", [row[1] for row in IMPOSSIBLE], ids=[row[0] for row in IMPOSSIBLE])
+def test_init_containers_whose_gpus_nobody_could_name_are_refused(
+    init: list[dict[str, Any]],
+) -> None:
+    """The text names the init container, and nothing that changes."""
+    with pytest.raises(DemandError) as caught:
+        read_request(pod("p", 0, initContainers=init), RESOURCE)
+    assert caught.value.key == "init container init"
+
+
 def test_every_demand_is_read() -> None:
     """Annotations, priority and preemption policy reach the request."""
     request = read_request(
