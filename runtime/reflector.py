@@ -114,8 +114,8 @@ class AioReflector(Generic[T]):
     """Keeps a sink in step with a collection, in the task that runs `run`; cancel it to stop.
 
     `synced` is set once the first complete list was delivered, and stays set. `following` is
-    called with True when a watch is open, and with False when it has ended: until the next one is
-    open the sink may be behind.
+    called with True when a watch is open, and with False when it has ended, and before the first
+    one: until the next one is open the sink may be behind.
     """
 
     def __init__(
@@ -151,6 +151,8 @@ class AioReflector(Generic[T]):
 
     async def run(self) -> None:
         """Reflect until cancelled."""
+        # What was listed is old until the watch is open, which a server may put off at length.
+        self._following(False)
         while True:
             step = self.state.step()
             try:
