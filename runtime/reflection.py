@@ -161,7 +161,7 @@ class Reflection(Generic[T]):
             seconds, self._owed = self._owed, None
             return PauseStep(seconds)
         if self._version is None:
-            self._pending, self._listed_version = [], ""
+            self._pending, self._listed_version, self._proved = [], "", False
             cached = {"resourceVersion": "0"} if self._from_cache else {}
             return ListStep({**self._query, **cached})
         self._proved = False

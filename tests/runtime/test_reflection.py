@@ -377,3 +377,13 @@ def test_an_error_whose_text_is_no_unicode_is_still_an_error(told: Told) -> None
     told.watch()
     with pytest.raises(ApiError, match="500 Error"):
         told.state.line(b'{"type":"ERROR","object":{"code":410,"message":"' + NO_TEXT + b'"}}')
+
+
+def test_a_list_that_is_too_old_at_once_is_paused_for(told: Told) -> None:
+    """Only the first 410 after a watch that thrived is answered at once; a list has not thrived."""
+    told.watch()
+    told.state.line(event("ADDED", 8))
+    told.state.failed(GONE)
+    assert isinstance(told.state.step(), ListStep)
+    told.state.failed(GONE)
+    assert isinstance(told.state.step(), PauseStep)
