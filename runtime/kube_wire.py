@@ -56,7 +56,12 @@ def error_of(status: int, phrase: str, body: bytes) -> ApiError:
         told = _Status()
     if told.kind != "Status":
         told = _Status()
-    return api_error(status, told.reason or phrase or "Error", told.message or "")
+    return api_error(status, told.reason or legible(phrase) or "Error", told.message or "")
+
+
+def legible(text: str) -> str:
+    """Return text from an HTTP header, whose odd bytes are surrogates, as JSON can carry it."""
+    return text.encode(errors="replace").decode()
 
 
 class LineSplitter:
@@ -144,5 +149,5 @@ def access(kubeconfig: str | None) -> Iterator[None]:
 
 def said(error: BaseException) -> str:
     """Say an error in one line of at most 200 characters."""
-    text = " ".join(str(error).split())[:200]
+    text = legible(" ".join(str(error).split())[:200])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

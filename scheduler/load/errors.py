@@ -36,6 +36,6 @@ class AnswerError(SourceError):
 
 
 def cut(text: str) -> str:
-    """Return a server's text on one line, short enough for a log."""
-    line = " ".join(text.split())
+    """Return a server's text on one line, short enough for a log, and without odd bytes."""
+    line = " ".join(text.split()).encode(errors="replace").decode()
     return line if len(line) <= TEXT_LIMIT else f"{line[:TEXT_LIMIT]}..."

@@ -181,6 +181,17 @@ def test_each_status_has_its_class(status: int, error: type[ApiError], tmp_path:
     fixed.close()
 
 
+async def test_a_phrase_that_is_no_unicode_can_be_said(tmp_path: Path) -> None:
+    """Proxies say in Latin-1 what is wrong; what becomes of it goes into JSON: answers and logs."""
+    fixed = FixedAnswer(b"HTTP/1.1 503 Verf\xfcgbar\r\nContent-Length: 0\r\n\r\n", hang=False)
+    aio = await connect_aio(fixed.kubeconfig(tmp_path / "kubeconfig"))
+    with pytest.raises(ApiError) as caught:
+        await aio.get("/x")
+    assert str(caught.value) == "503 Verf?gbar"
+    await aio.close()
+    fixed.close()
+
+
 def test_a_long_message_is_cut(tmp_path: Path) -> None:
     """At most 300 characters of a server's text are kept."""
     body = json.dumps({"kind": "Status", "reason": "Forbidden", "message": "x" * 5000}).encode()

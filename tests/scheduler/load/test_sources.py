@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import socket
 from collections.abc import AsyncIterator
@@ -209,6 +210,21 @@ async def test_a_redirect_is_not_followed(prometheus: FakePrometheus, ask: Asker
     assert asked.outcome == "http"
     assert asked.problem == "cpu: 302 Found, to http://login.example/"
     assert len(prometheus.asked) == 1
+
+
+async def test_a_phrase_that_is_no_unicode_can_be_said(ask: Asker) -> None:
+    """Proxies say in Latin-1 what is wrong; a log line is JSON, and would be lost."""
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Verf\xfcgbar\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        asked = await ask(f"http://{host}:{port}")
+    assert asked.problem == "cpu: 503 Verf?gbar"
 
 
 async def test_nobody_there_is_unreachable(ask: Asker) -> None:
