@@ -21,7 +21,7 @@ Manifest = dict[str, Any]
 Key = tuple[str, str]
 
 _HASH: Final = re.compile(r"-[0-9a-z]{10}$")
-_NAMED_LISTS: Final = ("volumes", "volumeMounts", "env")
+_NAMED_LISTS: Final = ("containers", "volumes", "volumeMounts", "env")
 
 
 def render_folder(folder: Path) -> list[Manifest]:

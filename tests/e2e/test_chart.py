@@ -30,7 +30,12 @@ EVERYTHING: Manifest = {
         "nodeSelector": {"pool": "system"},
         "tolerations": [{"operator": "Exists"}],
     },
-    "extender": {"settings": {"log_level": "debug"}, "resources": {"limits": {"memory": "1Gi"}}},
+    "extender": {
+        "settings": {"log_level": "debug", "explain": {"trust_loopback": True}},
+        "explainHost": "0.0.0.0",
+        "explainTokenSecret": "what-opens",
+        "resources": {"limits": {"memory": "1Gi"}},
+    },
     "devicePlugin": {
         "settings": {"numa_hints": False, "xid_responses": {"94": "ignore"}},
         "runtimeClassName": "nvidia",
@@ -99,6 +104,9 @@ def test_every_value_is_heeded() -> None:
         "pool: gpu",
         "log_level: debug",
         "memory: 1Gi",
+        "--explain-host=0.0.0.0",
+        "secretName: what-opens",
+        "trust_loopback: true",
         "numa_hints: false",
         "'94': ignore",
         "runtimeClassName: nvidia",
@@ -126,7 +134,8 @@ def test_the_scheduler_is_of_the_cluster_s_own_version(server: str, image: str) 
     """kube-scheduler must not be newer than the API server; an upgrade of the release follows."""
     objects = by_key(render_chart(kube_version=server))
     pod = objects["Deployment", "gputopo-scheduler"]["spec"]["template"]["spec"]
-    assert pod["containers"][0]["image"] == image
+    (found,) = (one for one in pod["containers"] if one["name"] == "kube-scheduler")
+    assert found["image"] == image
 
 
 def test_a_changed_setting_replaces_the_pods() -> None:
@@ -157,6 +166,11 @@ def test_one_replica_has_no_budget() -> None:
         ({"devicePlugin": {"settings": {"resource": "a.b/c"}}}, "set `resource` instead"),
         ({"extender": {"settings": {"port": 1}}}, "extender.settings.port: .* leave it out"),
         ({"devicePlugin": {"settings": {"sysfs_root": "/s"}}}, "sysfs_root: .* leave it out"),
+        (
+            {"extender": {"settings": {"explain": {"host": "::1"}}}},
+            "extender.settings.explain.host: .* extender.explainHost says where",
+        ),
+        ({"extender": {"explainHost": "everywhere"}}, "extender/explainHost"),
         (
             {"mock": {"machine": "x"}, "devicePlugin": {"runtimeClassName": "nvidia"}},
             "a mock machine needs no NVIDIA runtime",

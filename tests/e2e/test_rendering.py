@@ -23,6 +23,7 @@ from tests.e2e.rendering import (
     OVERLAYS,
     Manifest,
     by_key,
+    render_chart,
     render_folder,
     render_overlay,
 )
@@ -146,6 +147,35 @@ def test_components_of_the_plugin_may_be_added(parts: tuple[str, ...], tmp_path:
     volumes = {one["name"] for one in pod["volumes"]}
     mounted = [one["name"] for one in pod["containers"][0]["volumeMounts"]]
     assert sorted(volumes) == sorted(mounted)
+
+
+PARTS: list[tuple[str, Manifest]] = [
+    ("explain-token", {"extender": {"explainTokenSecret": "gputopo-explain"}}),
+    ("explain-events", {"extender": {"settings": {"explain": {"events": {"enabled": True}}}}}),
+]
+
+
+@pytest.mark.parametrize(("part", "values"), PARTS, ids=[part for part, _ in PARTS])
+def test_components_of_explain_are_values_of_the_chart(
+    part: str, values: Manifest, tmp_path: Path
+) -> None:
+    """Both give the same objects, but for the settings, which are the user's to write there."""
+    text = yaml.safe_dump(
+        {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": ["../gputopo/daemonset/overlays/second-scheduler"],
+            "components": [f"../gputopo/daemonset/components/{part}"],
+        }
+    )
+    ours, theirs = (
+        by_key(render_chart(values)),
+        by_key(render_own({"kustomization.yaml": text}, tmp_path)),
+    )
+    assert ours.keys() == theirs.keys()
+    differ = {key for key in ours if ours[key] != theirs[key]}
+    assert differ <= {("ConfigMap", "gputopo-extender")}
+    assert theirs != by_key(render_overlay("second-scheduler"))
 
 
 def test_the_api_server_keeps_the_objects_as_they_are(plane: ControlPlane, installed: str) -> None:
