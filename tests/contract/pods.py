@@ -21,7 +21,7 @@ def pod_path(name: str) -> str:
 
 def pod_body(pod: PodPlan) -> Body:
     """Return a pod, bound to no node."""
-    initial = (*pod.inits, *pod.sidecars)
+    initial = (*pod.inits, *pod.sidecars, *pod.late)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -39,6 +39,7 @@ def pod_body(pod: PodPlan) -> Body:
                 # A runtime that starts nothing ends `true` at once.
                 *({**_container(pod, name), "command": ["true"]} for name in pod.inits),
                 *({**_container(pod, name), "restartPolicy": "Always"} for name in pod.sidecars),
+                *({**_container(pod, name), "command": ["true"]} for name in pod.late),
             ],
             "containers": [_container(pod, name) for name in pod.counts if name not in initial],
         },

@@ -82,3 +82,22 @@ def test_surplus_gpus_of_an_init_container_are_in_nobody_elses_hands(world: Worl
     assert len(seen["a"] | seen["b"]) == 2
     settled(world)
     assert drift(world) > before
+
+
+def test_a_sidecar_takes_over_the_gpus_of_an_init_container_before_it(world: World) -> None:
+    """Five of eight are enough for both, and the sidecar has the set."""
+    counts = {"init": 5, "side": 5, "main": 0}
+    sets = {"init": (0, 2, 3, 5, 7), "side": (0, 2, 3, 5, 7)}
+    pod = PodPlan("before", counts, sets, inits=("init",), sidecars=("side",))
+    world.bind(pod)
+    check_exact(world, [pod])
+
+
+def test_an_init_container_after_a_sidecar_gets_other_gpus(world: World) -> None:
+    """What a sidecar keeps is not handed on: for twice five of eight kubelet turns the pod away."""
+    counts = {"side": 5, "init": 5, "main": 0}
+    pod = PodPlan("after", counts, sidecars=("side",), late=("init",))
+    world.bind(pod)
+    wait_until(lambda: world.phase("after")[0] == "Failed", what="the pod to be turned away")
+    assert "Requested: 5, Available: 3" in world.phase("after")[1]
+    assert world.starts("after") == 0

@@ -42,8 +42,9 @@ class PodPlan(msgspec.Struct, frozen=True):
     """A pod to be: GPUs wanted by each container, and the set that its Binding carries.
 
     `sets` None: the Binding carries none. `raw` stands in the annotation as it is, instead.
-    `resource` is what is counted. `inits` and `sidecars` name the containers of `counts` that are
-    init containers: the former have ended as soon as they are started, the latter run on.
+    `resource` is what is counted. `inits`, `sidecars` and `late` name the containers of `counts`
+    that are init containers, in this order: sidecars run on, the others have ended as soon as they
+    are started.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PodPlan(msgspec.Struct, frozen=True):
     strict: bool = False
     inits: tuple[str, ...] = ()
     sidecars: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
     resource: str = RESOURCE
 
 
