@@ -23,6 +23,13 @@ from topology.wire import (
 
 MIB = 1 << 20
 
+PATTERNS: Final = 32
+"""Patterns of models that a pod may name. An annotation has room for 50,000, which would hold
+the verbs of all pods up for 18 s at each try."""
+
+PATTERN_LENGTH: Final = 128
+"""Characters of one; NVIDIA's product names stay below 40."""
+
 ALWAYS: Final = "Always"
 """The restart policy that makes an init container a sidecar."""
 
@@ -142,6 +149,10 @@ def _models(text: str | None) -> tuple[str, ...]:
     patterns = tuple(sorted({word.strip() for word in text.split(",")} - {""}))
     if not patterns:
         raise DemandError(GPU_MODEL_KEY, "names no model")
+    if len(patterns) > PATTERNS:
+        raise DemandError(GPU_MODEL_KEY, f"more than {PATTERNS} patterns")
+    if max(map(len, patterns)) > PATTERN_LENGTH:
+        raise DemandError(GPU_MODEL_KEY, f"a pattern is longer than {PATTERN_LENGTH} characters")
     return patterns
 
 
