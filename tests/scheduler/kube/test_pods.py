@@ -111,7 +111,10 @@ def test_every_demand_is_read() -> None:
 MISTAKES = [
     ({"gputopo.dev/min-link": "NV99"}, "gputopo.dev/min-link: 'NV99'"),
     ({"gputopo.dev/gpu-model": " , "}, "gputopo.dev/gpu-model: names no model"),
-    ({"gputopo.dev/gpu-model": ",".join(map(str, range(33)))}, "gputopo.dev/gpu-model: more than 32"),
+    (
+        {"gputopo.dev/gpu-model": ",".join(map(str, range(33)))},
+        "gputopo.dev/gpu-model: more than 32",
+    ),
     ({"gputopo.dev/gpu-model": "A100," + "*" * 129}, "gputopo.dev/gpu-model: a pattern is longer"),
     ({"gputopo.dev/gpu-memory": "much"}, "gputopo.dev/gpu-memory: 'much' is not a quantity"),
     ({"gputopo.dev/gpu-memory": "-1Gi"}, "gputopo.dev/gpu-memory: '-1Gi' is less than nothing"),
