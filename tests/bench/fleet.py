@@ -117,8 +117,10 @@ class Fleet:
             for each in listed["items"]:
                 if each["spec"].get("nodeName"):
                     seen.setdefault(each["metadata"]["name"], now)
-            version = listed["metadata"]["resourceVersion"]
-            await self._watch(version, seen, count, deadline)
+            if len(seen) < count:
+                # Else no event might ever come: the watch would last until the deadline.
+                version = listed["metadata"]["resourceVersion"]
+                await self._watch(version, seen, count, deadline)
         return sorted(seen.values())
 
     async def _watch(
