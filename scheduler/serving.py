@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.ops import OpsServer, family_of
 from scheduler.explain.access import is_own
+from scheduler.explain.pace import Pace
 
 BACKLOG: Final = 512
 
@@ -132,13 +134,13 @@ class Wary(HttpToolsProtocol):
             self._hurry = None
 
 
-def make_wary_server(application: Starlette) -> Server:
+def make_wary_server(application: ASGIApp) -> Server:
     """Return a server for whoever reaches it."""
-    return make_server(application, Wary, idle=IDLE_SECONDS)
+    return make_server(Pace(time.monotonic).over(application), Wary, idle=IDLE_SECONDS)
 
 
 def make_server(
-    application: Starlette,
+    application: ASGIApp,
     protocol: type[asyncio.Protocol] = HttpToolsProtocol,
     *,
     # kube-scheduler keeps two idle connections; 5 s would close them under its calls.
