@@ -10,14 +10,16 @@ from urllib.parse import quote
 import msgspec
 
 from deviceplugin.config.selection import label_of
+from runtime.depth import decode_shallow
 from runtime.errors import AccessError, KubeError, SettingsError
 from runtime.kube import KubeClient, connect
-from runtime.objects import Node
+from runtime.objects import UNREADABLE, Node
 
 TIMEOUT: Final = 5.0
 PATIENCE: Final = 30.0
 """Seconds for the first answer: on a node that has just booted the way may not be there yet."""
 PAUSE: Final = 1.0
+_NODE: Final = msgspec.json.Decoder(Node)
 
 
 class NodeLabel:
@@ -56,7 +58,7 @@ class NodeLabel:
             self._next = self._clock() + self._period
             try:
                 self._last = self._ask()
-            except (KubeError, msgspec.MsgspecError) as error:
+            except (KubeError, *UNREADABLE) as error:
                 if self._last is not None:
                     return self._last
                 if self._clock() >= end:
@@ -73,4 +75,4 @@ class NodeLabel:
             except AccessError as error:
                 raise SettingsError([str(error)]) from error
         body = self._client.get(f"/api/v1/nodes/{quote(self._node_name)}", timeout=TIMEOUT)
-        return label_of(msgspec.json.decode(body, type=Node).metadata.labels or {})
+        return label_of(decode_shallow(_NODE.decode, body).metadata.labels or {})

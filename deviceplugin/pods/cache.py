@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
 
 import msgspec
 
+from runtime.depth import decode_shallow
 from runtime.errors import KubeError, NotFoundError, UnreachableError
-from runtime.objects import Pod
+from runtime.objects import UNREADABLE, Pod
 
 PODS_PATH = "/api/v1/pods"
+
+_POD: Final = msgspec.json.Decoder(Pod)
 
 
 def own_node_query(node_name: str) -> dict[str, str]:
@@ -121,8 +124,8 @@ class PodGetter:
         namespace, _, name = key.partition("/")
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
         try:
-            return msgspec.json.decode(self._client.get(path, timeout=timeout), type=Pod)
+            return decode_shallow(_POD.decode, self._client.get(path, timeout=timeout))
         except NotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise KubeError(f"pod {key} does not read: {error}") from error

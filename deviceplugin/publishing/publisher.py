@@ -20,13 +20,15 @@ from deviceplugin.metrics import Metrics
 from deviceplugin.outcomes import FAILED, OK
 from deviceplugin.publishing.outbox import Outbox
 from deviceplugin.publishing.state import next_state
+from runtime.depth import decode_shallow
 from runtime.errors import ApiError, KubeError, UnreachableError
-from runtime.objects import Node
+from runtime.objects import UNREADABLE, Node
 from topology.errors import WireError
 from topology.wire import STATE_KEY, TOPOLOGY_KEY, NodeState, decode_state, encode_state
 
 _REFUSED: Final = frozenset([400, 403, 413, 422])
 
+_NODE: Final = msgspec.json.Decoder(Node)
 _log = structlog.get_logger("deviceplugin.publisher")
 
 
@@ -182,8 +184,8 @@ def _path(node_name: str) -> str:
 
 def _annotations(client: NodeClient, node_name: str, timeout: float) -> dict[str, str]:
     try:
-        node = msgspec.json.decode(client.get(_path(node_name), timeout=timeout), type=Node)
-    except msgspec.MsgspecError as error:
+        node = decode_shallow(_NODE.decode, client.get(_path(node_name), timeout=timeout))
+    except UNREADABLE as error:
         raise KubeError(f"node {node_name} does not read: {error}") from error
     return node.metadata.annotations or {}
 

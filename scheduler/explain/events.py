@@ -18,7 +18,9 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from runtime.depth import decode_shallow
 from runtime.errors import KubeError, NotFoundError
+from runtime.objects import UNREADABLE
 from scheduler.explain.metrics import ExplainMetrics
 from scheduler.explain.record import ChosenSet, Record
 from scheduler.explain.views import show_set, show_strategies, show_time
@@ -66,6 +68,9 @@ class _Event(msgspec.Struct, frozen=True):
 
 class _Page(msgspec.Struct, frozen=True):
     items: tuple[_Event, ...] = ()
+
+
+_PAGE: Final = msgspec.json.Decoder(_Page)
 
 
 class Events:
@@ -128,7 +133,7 @@ class Events:
                 for path in await self._expired(api):
                     await self._delete(api, path)
                     await asyncio.sleep(self._pause)
-            except (KubeError, msgspec.DecodeError) as error:
+            except (KubeError, *UNREADABLE) as error:
                 _log.warning("cannot look for expired events", error=str(error))
             await asyncio.sleep(min(SWEEP_SECONDS, self._lifetime / 4))
 
@@ -137,7 +142,8 @@ class Events:
         found = []
         query = {"labelSelector": f"{MANAGED_BY}={COMPONENT}"}
         async for page in api.list_pages("/api/v1/events", query):
-            for event in msgspec.json.decode(page, type=_Page).items:
+            # Anybody who may write Events may give one our label.
+            for event in decode_shallow(_PAGE.decode, page).items:
                 meta = event.metadata
                 # Times of one form compare as text.
                 if (meta.annotations or {}).get(EXPIRES_KEY, "") <= now:

@@ -171,6 +171,37 @@ class Refusing:
         yield b""
 
 
+class Nested(Refusing):
+    """An API server with an Event under our label that is nested beyond all reason."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deleted: asyncio.Queue[str] = asyncio.Queue()
+
+    async def delete(self, path: str) -> bytes:
+        """Delete."""
+        self.deleted.put_nowait(path)
+        return b"{}"
+
+    async def list_pages(self, path: str, query: object) -> AsyncIterator[bytes]:
+        """Show it."""
+        fields = b'{"f":' * 5000 + b"1" + b"}" * 5000
+        meta = b'"name":"e","namespace":"default","managedFields":[{"fieldsV1":' + fields + b"}]"
+        yield b'{"metadata":{},"items":[{"metadata":{' + meta + b"}}]}"
+
+
+async def test_nobodys_event_ends_the_daemon() -> None:
+    """Whoever may write Events may give one our label, and thousands of levels."""
+    api = Nested()
+    task = asyncio.create_task(make_events(lambda: 0.0, lifetime=600).run(api))
+    deleting = asyncio.create_task(api.deleted.get())
+    await asyncio.wait({task, deleting}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    assert not task.done()
+    assert deleting.result() == "/api/v1/namespaces/default/events/e"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_refused_writes_are_counted_and_stop_nothing(town: Town) -> None:
     """The task goes on, and so does scheduling, which never waits for it."""
     await town.node("a", mesh(4))
