@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -99,8 +97,7 @@ def _show_size(size: int, figures: Figures) -> Iterator[Row]:
 
 def _measure_size(size: int, calls: int, topology: NodeTopology) -> Figures:
     names = [f"n{number:05}" for number in range(size)]
-    folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
-    echo, echo_port = start_echo(folder)
+    echo, echo_port = start_echo()
     try:
         with ExtenderWorld(node(name, topology) for name in names) as world:
             mib = world.resident_mib()

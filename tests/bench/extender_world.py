@@ -128,10 +128,10 @@ def filter_body(name: str, names: Sequence[str], gpus: int = 1) -> bytes:
     return msgspec.json.encode({"Pod": asked_pod(name, gpus), "NodeNames": names})
 
 
-def start_echo(folder: Path) -> tuple[Process, int]:
+def start_echo() -> tuple[Process, int]:
     """Start the handler that only parses and echoes; return it and its port."""
     port = free_port()
-    echo = Process("echo", [sys.executable, "-m", "tests.bench.echo", str(port)], folder / "echo")
+    echo = Process("echo", [sys.executable, "-m", "tests.bench.echo", str(port)], Path("/dev/null"))
     echo.start()
     echo.wait_for(lambda: _listens(port), 30)
     return echo, port

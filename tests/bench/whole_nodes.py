@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -30,8 +28,7 @@ def _measure_size(size: int, calls: int, topology: NodeTopology) -> Iterator[Row
     whole: list[float] = []
     echoed: list[float] = []
     named: list[float] = []
-    folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
-    echo, port = start_echo(folder)
+    echo, port = start_echo()
     try:
         with ExtenderWorld(nodes) as world:
             other = Caller(port)
