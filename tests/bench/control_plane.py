@@ -84,15 +84,16 @@ async def measure(*, quick: bool) -> AsyncIterator[Row]:
 
 @asynccontextmanager
 async def _cluster(nodes: int) -> AsyncIterator[tuple[ControlPlane, Path, Fleet]]:
-    folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
-    plane = ControlPlane(folder)
-    await asyncio.to_thread(plane.start)
-    try:
-        async with Fleet(plane) as fleet:
-            await fleet.add_nodes([f"n{number:05}" for number in range(nodes)])
-            yield plane, folder, fleet
-    finally:
-        plane.stop()
+    with tempfile.TemporaryDirectory(prefix="gt-", dir="/tmp") as name:
+        folder = Path(name)
+        plane = ControlPlane(folder)
+        await asyncio.to_thread(plane.start)
+        try:
+            async with Fleet(plane) as fleet:
+                await fleet.add_nodes([f"n{number:05}" for number in range(nodes)])
+                yield plane, folder, fleet
+        finally:
+            plane.stop()
 
 
 async def _take_turns(plane: ControlPlane, folder: Path, fleet: Fleet, plan: Plan) -> Measured:
