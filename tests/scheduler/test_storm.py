@@ -90,7 +90,9 @@ class Kubelet:
     """One node's: admits one pod after the other, frees lazily, publishes what is real, late.
 
     With the chance `swaps` it gives a pod the set of an equal that waits to be admitted, and that
-    one the set of this, as happens when the plugin cannot tell two pods apart.
+    one the set of this, as happens when the plugin cannot tell two pods apart. Neither ends before
+    that is read: whoever ends unread is believed to have had its own set, which then counts
+    as free although the other one has it, and a pod that is promised it drifts.
     """
 
     def __init__(self, town: Town, node: str, rng: random.Random, *, swaps: float) -> None:
@@ -99,6 +101,7 @@ class Kubelet:
         self.pods: dict[str, tuple[int, frozenset[str]]] = {}
         self.real: dict[str, frozenset[str]] = {}
         self.swapped = 0
+        self.unread: set[str] = set()
         self.drifted: list[str] = []
         self._generation = 0
 
@@ -115,6 +118,7 @@ class Kubelet:
         equals = [other for other in waiting[1:] if self.pods[other][0] == count]
         if equals and self.rng.random() < self.swaps:
             self.swapped += 1
+            self.unread |= {uid, equals[0]}
             self.pods[uid], self.pods[equals[0]] = self.pods[equals[0]], self.pods[uid]
         wanted = self.pods[uid][1]
         if not wanted <= free:
@@ -132,6 +136,13 @@ class Kubelet:
                 self._generation += 1
                 published = dict(self.real)
                 await self._publish(published)
+                await self.town.until(self._is_read, "the state is read")
+                self.unread -= published.keys()
+
+    def _is_read(self) -> bool:
+        account = self.town.extender.inventory.account(self.node)
+        state = None if account is None else account.state
+        return state is not None and state.generation == self._generation
 
     async def _publish(self, real: dict[str, frozenset[str]]) -> None:
         state = NodeState(
@@ -175,6 +186,10 @@ class Auditor:
         kubelet.pods[uid] = len(uuids), uuids
         self.bound += 1
 
+    def is_unread(self, uid: str) -> bool:
+        """Return whether a pod has another's set, and nobody can know yet."""
+        return any(uid in kubelet.unread for kubelet in self.kubelets.values())
+
     def deleted(self, obj: Pod) -> None:
         """Take a pod's end."""
         uid = obj.metadata.uid
@@ -204,6 +219,7 @@ class Storm:
             await self._try(pod)
             await asyncio.sleep(rng.uniform(0, 0.04))
         await asyncio.sleep(rng.uniform(0, 0.15))
+        await town.until(lambda: not self.auditor.is_unread(uid), "the swap is read")
         if rng.random() < 0.5 and uid in self.auditor.live:
             path = f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}/status"
             with suppress(KubeError):
