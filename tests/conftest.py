@@ -1,8 +1,11 @@
-"""What holds for all tests: one option, and that no property is a matter of time."""
+"""What holds for all tests: one option, no property is a matter of time, logs stand apart."""
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+import structlog
 from hypothesis import settings
 
 # A busy machine is not a counterexample; pytest's timeout ends what hangs.
@@ -17,3 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the contract's cases on real Kubernetes components, too, and print a table",
     )
+
+
+@pytest.fixture(autouse=True)
+def _logs_apart() -> None:
+    """Keep what daemons in this process log out of what a command prints: they go on meanwhile."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
