@@ -7,7 +7,7 @@ ARGS ?=
 # Two workers on two cores; PYTEST_WORKERS=0 runs in one process, for a debugger.
 PYTEST_WORKERS ?= 2
 
-.PHONY: help install demo test e2e bench bench-check image lint format proto lock figures clean
+.PHONY: help install demo test fuzz e2e bench bench-check image lint format proto lock figures clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: install  ## the main job on an embedded cluster; ARGS="--nodes 20 --pods 1
 
 test: install  ## all tests; ARGS="-k quality" passes options on
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(ARGS)
+
+fuzz: install  ## the laws alone, on new examples and more of them
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -m hypothesis --hypothesis-profile=fuzz --timeout=1800 $(ARGS)
 
 e2e: install  ## the same on real Kubernetes components; needs root and, the first time, Go
 	$(BIN)/python -m tests.e2e.run $(ARGS)

@@ -14,8 +14,8 @@ from scheduler.dashboard.errors import CrowdedError
 from scheduler.dashboard.history import History, Values
 from scheduler.dashboard.views import SIZES
 from scheduler.explain.desk import Desk
+from scheduler.explain.fleet_shapes import ClusterAnswer, NodeLine
 from scheduler.explain.record import Record
-from scheduler.explain.shapes import ClusterAnswer, NodeLine
 from scheduler.explain.unasked import WaitingPods
 
 MEASURES: Final = (

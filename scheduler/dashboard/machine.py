@@ -12,7 +12,7 @@ from scheduler.dashboard.layout import LYING, STANDING, Box, Layout, lay_out
 from scheduler.dashboard.nvlinks import channel_depth, draw_nvlinks, draw_switches
 from scheduler.dashboard.pcie import draw_brackets, draw_nics, trim
 from scheduler.dashboard.svg import element, image, title
-from scheduler.explain.shapes import NodeAnswer, NodeGpu
+from scheduler.explain.fleet_shapes import NodeAnswer, NodeGpu
 
 HOLDER_COLOURS: Final = 8
 """Pods on one node are told apart by so many colours, and by their names."""

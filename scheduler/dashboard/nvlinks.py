@@ -10,7 +10,7 @@ from markupsafe import Markup
 from scheduler.dashboard.layout import Box, Layout, Metrics
 from scheduler.dashboard.strokes import draw_line
 from scheduler.dashboard.svg import Value, element, number, title
-from scheduler.explain.shapes import NodeAnswer
+from scheduler.explain.fleet_shapes import NodeAnswer
 
 _BAR: Final = 26
 """How deep an NVSwitch's bar is, in pixels."""

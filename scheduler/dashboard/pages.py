@@ -21,8 +21,9 @@ from scheduler.explain.errors import (
     UnaskedError,
     UnknownNodeError,
 )
+from scheduler.explain.fleet_shapes import NodeLine
 from scheduler.explain.relay import Relay
-from scheduler.explain.shapes import NodeLine, PodAnswer, PodLine
+from scheduler.explain.shapes import PodAnswer, PodLine
 from scheduler.explain.store import Store
 from scheduler.explain.unasked import WaitingPod, WaitingPods, show_waiting
 from scheduler.explain.views import show_line

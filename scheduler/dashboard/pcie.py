@@ -11,7 +11,7 @@ from markupsafe import Markup
 from scheduler.dashboard.layout import Box, Layout, Metrics
 from scheduler.dashboard.strokes import draw_line, write_point
 from scheduler.dashboard.svg import element, title
-from scheduler.explain.shapes import NicAnswer, NodeAnswer
+from scheduler.explain.fleet_shapes import NicAnswer, NodeAnswer
 
 _NEAR: Final = ("PIX", "PXB", "PHB")
 """Levels at which a NIC is drawn beside its GPUs: below the CPU's own interconnect."""

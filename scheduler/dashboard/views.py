@@ -12,14 +12,8 @@ from markupsafe import Markup
 from scheduler.dashboard.charts import Line, Part, columns_of, draw_bar, draw_heat_map, draw_lines
 from scheduler.dashboard.history import History
 from scheduler.dashboard.machine import colours_of, gpu_class
-from scheduler.explain.shapes import (
-    ClusterAnswer,
-    DecisionAnswer,
-    NodeGpu,
-    NodeLine,
-    NodeScore,
-    PodAnswer,
-)
+from scheduler.explain.fleet_shapes import ClusterAnswer, NodeGpu, NodeLine
+from scheduler.explain.shapes import DecisionAnswer, NodeScore, PodAnswer
 
 STRATEGY_COLOURS: Final = 8
 STEPS: Final = 4

@@ -20,20 +20,11 @@ from scheduler.explain.errors import (
     UnknownPodError,
 )
 from scheduler.explain.fleet import Fleet
+from scheduler.explain.fleet_shapes import ClusterAnswer, NodeAnswer, NodeGpu, NodeLine
 from scheduler.explain.question import read_question
 from scheduler.explain.record import Outcome, Record
 from scheduler.explain.recorder import Recorder
-from scheduler.explain.shapes import (
-    ClusterAnswer,
-    DryRunAnswer,
-    HostScore,
-    NodeAnswer,
-    NodeGpu,
-    NodeLine,
-    PodAnswer,
-    PodLine,
-    StrategyScores,
-)
+from scheduler.explain.shapes import DryRunAnswer, HostScore, PodAnswer, PodLine, StrategyScores
 from scheduler.explain.store import Store
 from scheduler.explain.unasked import WaitingPods, show_waiting
 from scheduler.explain.views import show_line, show_pod, show_scores, show_strategies

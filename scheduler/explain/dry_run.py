@@ -19,11 +19,7 @@ from scheduler.explain.names import NameTable, pick, unpack
 from scheduler.explain.question import AskedPod, Question, Reference
 from scheduler.explain.record import Record
 from scheduler.explain.sandbox import Sandbox
-from scheduler.explain.shapes import (
-    DryRunAnswer,
-    DryRunPod,
-    RefusalAnswer,
-)
+from scheduler.explain.shapes import DryRunAnswer, DryRunPod, RefusalAnswer
 from scheduler.explain.stock import TraitBook, objection
 from scheduler.explain.store import Store
 from scheduler.explain.views import (

@@ -14,13 +14,9 @@ from scheduler.engine.columns import UNKNOWN, Hardware, NodeFacts
 from scheduler.engine.request import WHOLE_GPU_MILLI
 from scheduler.explain.digest import describe_workload
 from scheduler.explain.errors import UnknownNodeError
-from scheduler.explain.listing import DIGITS, Lines, Make
-from scheduler.explain.obtainable import LEVELS, obtainable
-from scheduler.explain.shapes import (
+from scheduler.explain.fleet_shapes import (
     AmountAnswer,
     ClusterAnswer,
-    HolderAnswer,
-    LinkAnswer,
     ModelAnswer,
     NicAnswer,
     NodeAnswer,
@@ -28,6 +24,9 @@ from scheduler.explain.shapes import (
     ObtainableSet,
     SizeAnswer,
 )
+from scheduler.explain.listing import DIGITS, Lines, Make
+from scheduler.explain.obtainable import LEVELS, obtainable
+from scheduler.explain.shapes import HolderAnswer, LinkAnswer
 from scheduler.explain.store import Store
 from scheduler.explain.views import show_workload
 from scheduler.kube.account import Account, holders

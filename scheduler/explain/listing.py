@@ -13,8 +13,8 @@ import msgspec
 
 from scheduler.engine.columns import UNKNOWN
 from scheduler.engine.request import WHOLE_GPU_MILLI
+from scheduler.explain.fleet_shapes import NodeLine
 from scheduler.explain.obtainable import obtainable
-from scheduler.explain.shapes import NodeLine
 from topology.gpuset import GpuSet
 from topology.tables import Tables
 

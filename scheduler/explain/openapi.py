@@ -8,14 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
+from scheduler.explain.fleet_shapes import ClusterAnswer, NodeAnswer, NodeLine
 from scheduler.explain.question import MOST_PODS, AskedPod, Changes
 from scheduler.explain.shapes import (
-    ClusterAnswer,
     DryRunAnswer,
     ErrorAnswer,
     HostScore,
-    NodeAnswer,
-    NodeLine,
     PodAnswer,
     PodLine,
     StrategyScores,

@@ -183,13 +183,15 @@ def _pods(values: Iterable[Any], place: str) -> Iterable[AskedPod | Reference]:
         kind = fields.get("kind", "Pod")
         if "pod" in fields and "spec" not in fields:
             yield _convert(fields, Reference, here)
+        elif not isinstance(kind, str):
+            raise BadRequestError(f"{here}.kind", f"{_kind(kind)}, want Pod or List")
         elif kind in {"List", "PodList"}:
             items = fields.get("items") or []
             if not isinstance(items, list):
                 raise BadRequestError(f"{here}.items", f"{_kind(items)}, want an array")
             yield from _pods(items, f"{here}.items")
         elif kind != "Pod":
-            raise BadRequestError(f"{here}.kind", f"{str(kind)[:40]!r}, want Pod or List")
+            raise BadRequestError(f"{here}.kind", f"{kind[:40]!r}, want Pod or List")
         elif not isinstance(fields.get("spec"), dict):
             raise BadRequestError(f"{here}.spec", "is missing, want a Pod")
         else:

@@ -19,9 +19,9 @@ import msgspec
 from deviceplugin.podresources.v1 import api_pb2, api_pb2_grpc
 from mock_nvml import gpu_uuid, write_sysfs
 from runtime.errors import KubeError, NotFoundError
-from runtime.kube import KubeClient
 from runtime.objects import Node
 from tests.contract.gate import Gate
+from tests.contract.node_parts import NodeParts, Start, write_kubeconfig
 from tests.contract.plugin_process import PluginProcess
 from tests.contract.pods import binding_body, pod_body, pod_path
 from tests.contract.world import GPUS, NAMESPACE, NODE, RESOURCE, PodPlan, Setup
@@ -40,32 +40,6 @@ SETTINGS: Final = {
 }
 MIRROR_KEY: Final = "kubernetes.io/config.mirror"
 """Marks a pod that stands for a static one; only kubelet can end that."""
-
-
-class Start(msgspec.Struct, frozen=True):
-    """One start of a container; `env` is all that it saw."""
-
-    pod: str
-    container: str
-    running: bool
-    env: dict[str, str]
-
-
-class NodeParts(msgspec.Struct, frozen=True):
-    """Where the parts of a node are.
-
-    `client` has every right. `plain` is the address at which the API server is to be had without
-    TLS, since the gate has to read; the plugin's way leads there. `static_pods` is kubelet's folder
-    for them.
-    """
-
-    folder: Path
-    client: KubeClient
-    plain: tuple[str, int]
-    device_plugins_dir: Path
-    plugins_registry_dir: Path
-    pod_resources_socket: Path
-    static_pods: Path
 
 
 class ApiWorld(abc.ABC):
@@ -396,18 +370,3 @@ class ApiWorld(abc.ABC):
         # A replica's id has its number after the uuid; instances have no place.
         uuids = (one.split("::")[0] for one in ids)
         return frozenset(self._uuids.index(uuid) for uuid in uuids if uuid in self._uuids)
-
-
-def write_kubeconfig(path: Path, port: int) -> Path:
-    """Write a kubeconfig that leads to a loopback port without TLS, and return its path."""
-    name = "gate"
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": name, "user": {}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        "current-context": name,
-    }
-    path.write_bytes(msgspec.yaml.encode(config))
-    return path

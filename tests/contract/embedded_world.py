@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from embedded.apiserver import ApiServer
 from embedded.kubelet import Kubelet
 from runtime.kube import connect
-from tests.contract.api_world import ApiWorld, NodeParts, Start, write_kubeconfig
+from tests.contract.api_world import ApiWorld
 from tests.contract.gate import Gate
+from tests.contract.node_parts import NodeParts, Start, write_kubeconfig
 from tests.contract.world import NAMESPACE, NODE, Setup
 
 

@@ -17,8 +17,8 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedded.processes import own_command
-from tests.contract.api_world import write_kubeconfig
 from tests.contract.http_gate import HttpGate
+from tests.contract.node_parts import write_kubeconfig
 from tests.contract.world import RESOURCE
 from tests.waiting import wait_until
 

@@ -13,7 +13,8 @@ from typing import Final
 import pytest
 
 from runtime.kube import connect
-from tests.contract.api_world import ApiWorld, NodeParts, Start
+from tests.contract.api_world import ApiWorld
+from tests.contract.node_parts import NodeParts, Start
 from tests.contract.world import NAMESPACE, NODE, Setup
 from tests.e2e.control_plane import ControlPlane
 from tests.e2e.cri import FakeRuntime

@@ -6,9 +6,7 @@ with fixed bytes.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -28,6 +26,7 @@ from runtime.errors import (
     UnreachableError,
 )
 from runtime.kube import AioKubeClient, KubeClient, connect, connect_aio
+from tests.runtime.fixed_answer import FixedAnswer
 from tests.waiting import wait_until
 
 PODS_PATH = "/api/v1/namespaces/default/pods"
@@ -42,49 +41,6 @@ def add_pods(server: ApiServer, count: int) -> None:
     """Put pods into the store."""
     for number in range(count):
         server.api.create(Target(PODS, "default"), a_pod(f"p{number:03}"))
-
-
-class FixedAnswer:
-    """A server that answers every connection with the same bytes, then closes or hangs."""
-
-    def __init__(self, answer: bytes, *, hang: bool) -> None:
-        self._answer = answer
-        self._hang = hang
-        self._sock = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self.connections = 0
-        self.asked: list[bytes] = []
-        self.port = self._sock.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer, _ = self._sock.accept()
-                self.connections += 1
-                self.asked.append(peer.recv(65536))
-                peer.sendall(self._answer)
-                if self._hang:
-                    self._open.append(peer)
-                else:
-                    peer.close()
-
-    def kubeconfig(self, path: Path) -> str:
-        """Write a kubeconfig that leads here."""
-        server = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}
-        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-        config = {"clusters": [server], "contexts": [context], "current-context": "c"}
-        path.write_text(json.dumps({**config, "users": [{"name": "u", "user": {}}]}))
-        return str(path)
-
-    def close(self) -> None:
-        """Stop."""
-        self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
-        self._thread.join(5)
-        for peer in self._open:
-            peer.close()
 
 
 @pytest.fixture

@@ -11,15 +11,8 @@ import pytest
 
 from scheduler.dashboard.layout import LYING, STANDING, Box, lay_out
 from scheduler.dashboard.machine import colours_of, draw_machine, matrix
-from scheduler.explain.shapes import (
-    AmountAnswer,
-    HolderAnswer,
-    LinkAnswer,
-    NicAnswer,
-    NodeAnswer,
-    NodeGpu,
-    NodeLine,
-)
+from scheduler.explain.fleet_shapes import AmountAnswer, NicAnswer, NodeAnswer, NodeGpu, NodeLine
+from scheduler.explain.shapes import HolderAnswer, LinkAnswer
 from topology.catalogue import load_machine, shipped_names
 from topology.links import CELL_OF_LEVEL
 from topology.machines import Machine

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from scheduler.dashboard.guard import POLICY
-from scheduler.explain.shapes import NodeLine
+from scheduler.explain.fleet_shapes import NodeLine
 from tests.scheduler.dashboard.conftest import Visitor
 from tests.scheduler.nodes import bridged, mesh, pcie, switched
 from topology.wire import NodeState

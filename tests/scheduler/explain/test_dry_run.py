@@ -250,6 +250,7 @@ MISTAKES: list[tuple[object, str, str]] = [
     ("- 1", "body[0]", "array, want a Pod"),
     ("hello", "body[0]", "text, want a Pod"),
     ({"kind": "Job"}, "body[0].kind", "'Job', want Pod or List"),
+    ({"kind": ["Pod"]}, "body[0].kind", "array, want Pod or List"),
     ({"kind": "Pod"}, "body[0].spec", "is missing"),
     ({"kind": "List", "items": 3}, "body[0].items", "int, want an array"),
     ({"kind": "List", "items": [3]}, "body[0].items[0]", "int, want a Pod"),

@@ -15,7 +15,9 @@ from schemathesis import Case, GenerationMode
 from scheduler.explain.openapi import document
 from tests.cli.explained import Explained, explained
 
-EXAMPLES = 20
+pytestmark = pytest.mark.hypothesis
+
+EXAMPLES = 500 if settings.get_current_profile_name() == "fuzz" else 20
 """For each operation and mode."""
 
 OPERATIONS = [(path, method) for path, found in document()["paths"].items() for method in found]

@@ -10,8 +10,8 @@ import pytest
 from scheduler.engine.cluster import ClusterState
 from scheduler.engine.columns import UNKNOWN, NodeFacts
 from scheduler.explain.fleet import Fleet
+from scheduler.explain.fleet_shapes import NodeLine
 from scheduler.explain.listing import PART
-from scheduler.explain.shapes import NodeLine
 from scheduler.explain.store import Limits, Store
 from scheduler.kube.inventory import Inventory
 from tests.bench import engine
