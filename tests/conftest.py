@@ -8,8 +8,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
-# A busy machine is not a counterexample; pytest's timeout ends what hangs. The examples are the same
-# in each run: what is found by chance is found by `make fuzz`, and not by who lands something else.
+# A busy machine is not a counterexample; pytest's timeout ends what hangs. The examples are the
+# same in each run: what chance finds, `make fuzz` finds, and not who lands something else.
 settings.register_profile("gputopo", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, max_examples=1000)
 settings.load_profile("gputopo")
