@@ -46,7 +46,7 @@ def test_pods_bound_while_kubelet_is_down(world: World) -> None:
         timeout=20,
         what="kubelet to have decided",
     )
-    # Long enough for one that kubelet dials back in vain, for 10 s; the case is about sets.
+    # Once it took more than 10 s, and why is not known yet; the case is about sets.
     wait_until(lambda: world.registrations() > registered, timeout=30, what="a registration")
     wait_until(lambda: world.allocatable() == 8, what="8 GPUs in node.status")
     refused = [name for name in names if world.phase(name)[0] == "Failed"]
